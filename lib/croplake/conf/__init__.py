@@ -1,0 +1,41 @@
+"""Settings: the models, their loading from YAML, their reference."""
+
+from croplake.conf.models import (
+    AugmentConf,
+    CatalogConf,
+    ClassifyConf,
+    DatasetSpec,
+    EvaluateConf,
+    ExamplesConf,
+    FetchConf,
+    FlagRule,
+    FlagsSpec,
+    HashShares,
+    LakeConf,
+    MiniatureConf,
+    RecipeConf,
+    Settings,
+    SourceName,
+    SparkConf,
+    TrainConf,
+)
+
+__all__ = [
+    "AugmentConf",
+    "CatalogConf",
+    "ClassifyConf",
+    "DatasetSpec",
+    "EvaluateConf",
+    "ExamplesConf",
+    "FetchConf",
+    "FlagRule",
+    "FlagsSpec",
+    "HashShares",
+    "LakeConf",
+    "MiniatureConf",
+    "RecipeConf",
+    "Settings",
+    "SourceName",
+    "SparkConf",
+    "TrainConf",
+]

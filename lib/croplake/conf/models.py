@@ -1,0 +1,300 @@
+"""The settings: frozen models, unknown keys forbidden, checked before Spark starts.
+
+A field's docstring is its entry in the configuration reference (`conf/README.md`), which is
+generated from this module.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from croplake.catalog.formats import SUBSETS, Subset
+
+FlagRule = Literal["any", "only", "exclude"]
+SourceName = Literal["mirror", "original", "thumbnail"]
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+
+
+class ConfModel(BaseModel):
+    """What every part of the settings is: frozen, strict about keys, documented by field."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class LakeConf(ConfModel):
+    """Where the tables and models live."""
+
+    root: str = "build/lake"
+    """Folder of the lake: a local path, or an address (`file://`, `s3a://`)."""
+
+
+class SparkConf(ConfModel):
+    """How Spark is started."""
+
+    master: str | None = "local[*]"
+    """Spark master. Under spark-submit its own `--master` wins; null leaves it to Spark's files."""
+    properties: dict[str, str] = {}
+    """Further Spark properties; they win over croplake's own."""
+
+
+class CatalogConf(ConfModel):
+    """The published CSV files, as local paths or http(s) addresses."""
+
+    classes: str
+    """Class descriptions (MID, name), with a header (v7) or without (v5)."""
+    hierarchy: str
+    """The class hierarchy (JSON)."""
+    photos: dict[Subset, str] = Field(min_length=1)
+    """Photos CSV of each subset."""
+    boxes: dict[Subset, str] = Field(min_length=1)
+    """Boxes CSV of each subset."""
+    max_rejected_frac: Fraction = 0.01
+    """Greatest share of unreadable rows in a file (above the first 100); more refuse the file."""
+
+
+class FlagsSpec(ConfModel):
+    """Which boxes a flag lets through: `any`, `only` flagged ones, or `exclude` flagged ones."""
+
+    occluded: FlagRule = "any"
+    """Partly hidden by another object."""
+    truncated: FlagRule = "any"
+    """Extends beyond the photo's edge."""
+    group_of: FlagRule = "exclude"
+    """One box around more than five touching instances."""
+    depiction: FlagRule = "exclude"
+    """A drawing, a toy or a statue of the class."""
+    inside: FlagRule = "exclude"
+    """A picture taken from inside the object."""
+    unknown: Literal["keep", "reject"] = "keep"
+    """What happens to a box whose flag is unknown (-1) where a rule above asks for it."""
+
+
+class HashShares(ConfModel):
+    """Shares of the photos under `split: hash`; they add up to 1."""
+
+    train: Fraction = 0.8
+    """Share of the training split."""
+    validation: Fraction = 0.1
+    """Share of the validation split."""
+    test: Fraction = 0.1
+    """Share of the test split."""
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> HashShares:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train + validation + test must be 1, got {total:g}")
+        return self
+
+
+class DatasetSpec(ConfModel):
+    """A dataset: which boxes, as which categories, under which rules."""
+
+    name: Name
+    """The dataset's name: partition of `selected_boxes` and `examples`."""
+    classes: tuple[str, ...] = Field(min_length=1)
+    """Class names (any capitalisation), MIDs (`/m/…`), keywords with `*` (`*noodle*`), or `all`."""
+    subsets: tuple[Subset, ...] = Field(default=SUBSETS, min_length=1)
+    """Subsets of Open Images to take boxes from."""
+    flags: FlagsSpec = FlagsSpec()
+    """Rules for the five flags."""
+    min_box_side_frac: Fraction = 0.0
+    """Least side of a box as a fraction of the photo's side (the CSVs carry no pixel sizes)."""
+    max_boxes_per_class: PositiveInt | None = None
+    """Cap on kept boxes of a class, in an order that depends on the boxes alone; null is no cap."""
+    min_crop_side_px: PositiveInt = 1
+    """Least side of the box in the photo, in pixels before resizing; judged by build_examples."""
+    split: Literal["open_images", "hash"] = "open_images"
+    """The split of every photo: its Open Images subset, or a hash of its id."""
+    hash_shares: HashShares = HashShares()
+    """Shares under `split: hash`."""
+    on_missing_split: Literal["warn", "error"] = "warn"
+    """What a category without any example in one of the splits is."""
+
+
+class RecipeConf(ConfModel):
+    """How a crop is cut and encoded; each recipe keeps its own crops in the lake."""
+
+    padding_frac: Annotated[float, Field(ge=0, le=2)] = 0.05
+    """Margin on every side, as a fraction of the box's longer side."""
+    max_side_px: PositiveInt = 256
+    """Greatest side of a crop; larger ones are scaled down, none is scaled up."""
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 92
+    """JPEG quality; chroma is not subsampled."""
+    resampler: Literal["lanczos", "bicubic", "box"] = "lanczos"
+    """Filter of the downscaling."""
+
+
+class FetchConf(ConfModel):
+    """Downloading photos and cropping boxes."""
+
+    recipe: RecipeConf = RecipeConf()
+    """How crops are cut."""
+    sources: tuple[SourceName, ...] = Field(
+        default=("mirror", "original", "thumbnail"), min_length=1
+    )
+    """Where a photo is looked for, in order; the thumbnail only where its rotation is 0."""
+    mirror_url: str = "https://open-images-dataset.s3.amazonaws.com/{subset}/{image_id}.jpg"
+    """Address of a photo in the mirror."""
+    connect_to: dict[str, str] = {}
+    """Host name to `address:port` to connect to instead, as curl's `--connect-to`."""
+    connect_timeout_s: PositiveFloat = 10.0
+    """Longest wait for a connection."""
+    read_timeout_s: PositiveFloat = 20.0
+    """Longest silence of a host."""
+    max_photo_bytes: PositiveInt = 64 * 1024 * 1024
+    """A longer photo is cut off and counted as failed."""
+    max_photo_pixels: PositiveInt = 100_000_000
+    """A photo of more pixels is not decoded."""
+    transfers_per_task: PositiveInt = 32
+    """Photos a task has on the wire at once."""
+    photos_per_task: PositiveInt = 1000
+    """Photos of a task in one chunk; a chunk (times the slots) is one commit."""
+    retry: Literal["transient", "all", "none"] = "transient"
+    """Failures of earlier runs that are tried again."""
+    max_attempts: PositiveInt = 3
+    """Tries of a box, over all runs."""
+    contact: str | None = None
+    """Address or mail of who runs this, sent in the User-Agent."""
+
+
+class ExamplesConf(ConfModel):
+    """Layout of the training shards."""
+
+    shuffle_seed: int = 17
+    """Seed of the order of the examples."""
+    row_group_bytes: Annotated[int, Field(ge=64 * 1024, le=8 * 1024 * 1024)] = 8 * 1024 * 1024
+    """Greatest row group, the unit that workers share out."""
+    file_bytes: Annotated[int, Field(ge=1024 * 1024, le=256 * 1024 * 1024)] = 256 * 1024 * 1024
+    """Greatest file."""
+    min_row_groups: PositiveInt = 16
+    """Least row groups of the training split, so that many workers have something to read."""
+
+
+class AugmentConf(ConfModel):
+    """Random changes of a training picture; 0 or false switches one off."""
+
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 30.0
+    """Turned by up to so much either way."""
+    shift_frac: Fraction = 0.2
+    """Moved by up to this fraction of its side, both ways."""
+    shear_frac: Fraction = 0.2
+    """Sheared by up to this fraction either way: how far the top moves, per height."""
+    zoom_frac: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Scaled by a factor between 1 - zoom_frac and 1 + zoom_frac."""
+    horizontal_flip: bool = True
+    """Mirrored left to right every other time."""
+
+
+class TrainConf(ConfModel):
+    """Training of the classifier."""
+
+    num_workers: PositiveInt = 1
+    """Spark barrier tasks that train together."""
+    weights: str = "imagenet"
+    """`imagenet`, `none` (random), or the path of a `.keras`/`.h5`/`.weights.h5` file."""
+    trainable: str = Field(default="head", pattern=r"^(head|all|top_[1-9][0-9]*)$")
+    """What learns: `head`, `top_N` (the head and the base's last N layers), `all`."""
+    alpha: Annotated[float, Field(ge=0.35, le=1.4)] = 1.0
+    """Width of MobileNetV2."""
+    input_side_px: Annotated[int, Field(ge=32, le=1024)] = 224
+    """Side of the square the network sees."""
+    dense_units: PositiveInt = 1024
+    """Units of the layer before the softmax."""
+    dropout_frac: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Dropout before the softmax."""
+    epochs: PositiveInt = 10
+    """Passes over the training split."""
+    batch_size: PositiveInt = 64
+    """Examples of one worker's step."""
+    learning_rate: PositiveFloat = 1e-3
+    """Rate at the start; it falls to 0 along a cosine."""
+    seed: int = 17
+    """Seed of the weights, the order and the augmentation."""
+    augment: AugmentConf = AugmentConf()
+    """Augmentation of the training split."""
+    shuffle_buffer: PositiveInt = 4096
+    """Examples among which each next one is drawn."""
+    reader_threads: PositiveInt = 2
+    """Petastorm reader threads of a worker."""
+
+    @model_validator(mode="after")
+    def _random_weights_train_all(self) -> TrainConf:
+        if self.weights == "none" and self.trainable != "all":
+            raise ValueError(
+                "weights: none needs trainable: all (random layers must learn), "
+                f"got {self.trainable}"
+            )
+        return self
+
+
+class EvaluateConf(ConfModel):
+    """Evaluation of a model."""
+
+    model: str = "latest"
+    """Model id, or `latest`: the dataset's newest."""
+    split: Literal["train", "validation", "test"] = "test"
+    """Split it is measured on."""
+    batch_size: PositiveInt = 256
+    """Examples of a step."""
+
+
+class ClassifyConf(ConfModel):
+    """Classification of new photos."""
+
+    photos: tuple[str, ...] = ()
+    """Folders, globs, files or http(s) addresses; `@FILE` reads a list of them, one a line."""
+    model: str = "latest"
+    """Model id, path of a `.keras` file, or `latest`."""
+    batch_size: PositiveInt = 64
+    """Photos of one prediction."""
+    transfers_per_task: PositiveInt = 4
+    """Photos that a task reads or downloads, and decodes, at once."""
+    top: PositiveInt = 5
+    """Categories kept for a photo, best first."""
+    csv: str | None = None
+    """Where the predictions are also written as CSV; null is beside the table."""
+
+
+class MiniatureConf(ConfModel):
+    """A small drawn Open Images world, served on loopback while a job runs."""
+
+    root: str = "build/miniature"
+    """Folder of the world; made when missing."""
+    num_photos: Annotated[int, Field(ge=1)] = 2400
+    """Size of the world."""
+    seed: int = 17
+    """Another seed draws another world."""
+
+
+class Settings(ConfModel):
+    """Everything a run needs."""
+
+    lake: LakeConf = LakeConf()
+    """The lake."""
+    spark: SparkConf = SparkConf()
+    """Spark."""
+    catalog: CatalogConf
+    """The CSV files."""
+    dataset: DatasetSpec
+    """The dataset, or the path of a YAML file that holds it."""
+    fetch: FetchConf = FetchConf()
+    """Downloading and cropping."""
+    examples: ExamplesConf = ExamplesConf()
+    """Training shards."""
+    train: TrainConf = TrainConf()
+    """Training."""
+    evaluate: EvaluateConf = EvaluateConf()
+    """Evaluation."""
+    classify: ClassifyConf = ClassifyConf()
+    """Classification."""
+    miniature: MiniatureConf | None = None
+    """The miniature world, or null for the real one."""

@@ -1,0 +1,101 @@
+"""The configuration reference: the models' own docstrings as a Markdown page."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic_core import PydanticUndefined
+
+from croplake.conf.models import ConfModel, Settings
+
+_INTRO = """\
+# Configuration reference
+
+Generated from the models in `lib/croplake/conf/models.py` by `make reference`; do not edit.
+
+A configuration is one YAML file (`local.yaml` runs the miniature world, `sample.yaml` a few classes
+of the real validation subset, `cluster.yaml` everything). Unknown keys are errors. Any key can be
+overridden on the command line: `--set train.epochs=3 --set 'fetch.sources=[original]'`. Relative
+paths are relative to the working directory.
+"""
+
+
+def reference_page() -> str:
+    """The page as Markdown."""
+    return "\n".join([_INTRO, *_sections(Settings, ())])
+
+
+def _sections(model: type[ConfModel], above: tuple[str, ...]) -> Iterator[str]:
+    title = ".".join(above) or "Top level"
+    yield f"## `{title}`\n" if above else f"## {title}\n"
+    yield (model.__doc__ or "").strip() + "\n"
+    yield "| key | type | default | meaning |\n|---|---|---|---|"
+    inner: list[tuple[str, type[ConfModel]]] = []
+    for name, field in model.model_fields.items():
+        part = _inner_model(field.annotation)
+        if part is not None:
+            inner.append((name, part))
+        meaning = " ".join((field.description or "").split())
+        default = _default(field.get_default(call_default_factory=True), part)
+        yield f"| `{name}` | {_type(model, name, part, (*above, name))} | {default} | {meaning} |"
+    yield ""
+    for name, part in inner:
+        yield from _sections(part, (*above, name))
+
+
+def _inner_model(annotation: Any) -> type[ConfModel] | None:  # noqa: ANN401  # any annotation
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, ConfModel):
+            return candidate
+    return None
+
+
+def _default(value: Any, part: type[ConfModel] | None) -> str:  # noqa: ANN401  # any default
+    if value is PydanticUndefined:
+        return "required"
+    if part is not None:
+        return "null" if value is None else "see below"
+    return f"`{json.dumps(value, ensure_ascii=False)}`"
+
+
+def _type(
+    model: type[ConfModel], name: str, part: type[ConfModel] | None, path: tuple[str, ...]
+) -> str:
+    if part is not None:
+        anchor = re.sub(r"[^a-z0-9_-]", "", ".".join(path))
+        return f"[mapping](#{anchor})"
+    return _describe(model.model_json_schema()["properties"][name]).replace("|", "\\|")
+
+
+def _describe(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_describe(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return " / ".join(f"`{option}`" for option in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    kind = schema.get("type", "any")
+    if kind == "array":
+        return f"list of {_describe(schema.get('items', {}))}"
+    if kind == "object":
+        values = schema.get("additionalProperties")
+        of = _describe(values) if isinstance(values, dict) else "any"
+        return f"mapping to {of}"
+    words = {"integer": "whole number", "number": "number", "boolean": "true / false"}
+    return str(words.get(kind, kind)) + _limits(schema)
+
+
+def _limits(schema: dict[str, Any]) -> str:
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    parts = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema]
+    if "pattern" in schema:
+        parts.append(f"`{schema['pattern']}`")
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference_page())

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from croplake.conf.loading import load_settings
+from croplake.conf.reference import reference_page
+from croplake.errors import SettingsError
+
+CATALOG = {"classes": "c", "hierarchy": "h", "photos": {"train": "p"}, "boxes": {"train": "b"}}
+MINIMAL = {"catalog": CATALOG, "dataset": {"name": "fruit", "classes": ["Apple"]}}
+
+
+def write(path: Path, values: object) -> str:
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    return str(path)
+
+
+def test_an_unknown_key_is_named_with_file_line_and_the_nearest_known_one(tmp_path: Path) -> None:
+    conf = tmp_path / "conf.yaml"
+    conf.write_text(yaml.safe_dump(MINIMAL) + "train:\n  epoch: 3\n")
+    with pytest.raises(SettingsError) as error:
+        load_settings(str(conf))
+    line = conf.read_text().splitlines().index("  epoch: 3") + 1
+    assert str(error.value) == (
+        f"{conf}:{line}: unknown key train.epoch; did you mean train.epochs?"
+    )
+
+
+def test_an_unknown_key_of_the_dataset_file_is_named_with_that_file(tmp_path: Path) -> None:
+    dataset = write(tmp_path / "fruit.yaml", {"name": "fruit", "clases": ["Apple"]})
+    conf = write(tmp_path / "conf.yaml", {"catalog": CATALOG, "dataset": dataset})
+    with pytest.raises(SettingsError) as error:
+        load_settings(conf)
+    assert f"{dataset}:2: unknown key dataset.clases; did you mean dataset.classes?" in str(
+        error.value
+    )
+    assert f"{dataset}: dataset.classes is required" in str(error.value)
+
+
+def test_an_unknown_key_on_the_command_line_is_named_as_such(tmp_path: Path) -> None:
+    conf = write(tmp_path / "conf.yaml", MINIMAL)
+    with pytest.raises(SettingsError) as error:
+        load_settings(conf, ["lake.rot=/tmp"])
+    expected = "--set lake.rot=/tmp: unknown key lake.rot; did you mean lake.root?"
+    assert str(error.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epochs=0", "train.epochs: input should be greater than or equal to 1, got 0"),
+        ("train.weights=none", "weights: none needs trainable: all"),
+        ("dataset.hash_shares={train: 0.5}", "train + validation + test must be 1, got 0.7"),
+        ("dataset.name=My Set", "dataset.name"),
+        ("fetch.sources=[miror]", "fetch.sources.0"),
+        ("train.epochs", "expected key.path=value"),
+        ("train.epochs=[", "the value is not YAML"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_place(
+    tmp_path: Path, override: str, message: str
+) -> None:
+    conf = write(tmp_path / "conf.yaml", MINIMAL)
+    with pytest.raises(SettingsError) as error:
+        load_settings(conf, [override])
+    assert message in str(error.value)
+    assert f"--set {override}" in str(error.value)
+
+
+def test_an_override_wins_over_the_file_and_reaches_into_the_dataset_file(tmp_path: Path) -> None:
+    dataset = write(tmp_path / "fruit.yaml", {"name": "fruit", "classes": ["Apple"]})
+    conf = write(
+        tmp_path / "conf.yaml", {"catalog": CATALOG, "dataset": dataset, "train": {"epochs": 9}}
+    )
+    settings = load_settings(
+        conf, ["train.epochs=3", "dataset.classes=[Banana, /m/0x]", "dataset.flags.occluded=only"]
+    )
+    assert settings.train.epochs == 3
+    assert settings.dataset.classes == ("Banana", "/m/0x")
+    assert settings.dataset.flags.occluded == "only"
+    assert settings.dataset.name == "fruit"
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    conf = tmp_path / "conf.yaml"
+    conf.write_text(yaml.safe_dump(MINIMAL) + "train: {epochs: 1}\ntrain: {epochs: 2}\n")
+    with pytest.raises(SettingsError, match="train stands twice"):
+        load_settings(str(conf))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"nowhere\.yaml: cannot be read"):
+        load_settings(str(tmp_path / "nowhere.yaml"))
+
+
+@pytest.mark.parametrize("name", ["local", "sample", "cluster"])
+def test_the_configurations_that_come_along_hold(name: str) -> None:
+    assert load_settings(f"conf/{name}.yaml").dataset.classes
+
+
+def test_the_reference_is_what_the_models_say() -> None:
+    page = Path("conf/README.md").read_text(encoding="utf-8")
+    assert page == reference_page(), "run make reference"
+
+
+def test_settings_cannot_be_changed_once_loaded(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path / "conf.yaml", MINIMAL))
+    with pytest.raises(ValueError, match="frozen"):
+        settings.train.epochs = 5
