@@ -1,0 +1,156 @@
+"""The lake for readers in Python, without Spark and without Java."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+from deltalake import DeltaTable
+
+from croplake import storage
+from croplake.errors import InputDataError
+from croplake.tables import ALL_TABLES, Table
+
+_BY_NAME = {table.name: table for table in ALL_TABLES}
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """What a table is now.
+
+    Attributes:
+        name: of the table.
+        path: its address.
+        version: of its last commit.
+        rows: in that version.
+        bytes: of that version's files.
+        changed_at: when that version was committed, UTC.
+    """
+
+    name: str
+    path: str
+    version: int
+    rows: int
+    bytes: int
+    changed_at: datetime
+
+
+class LakeReader:
+    """A lake's tables, their versions and their rows as pyarrow datasets."""
+
+    def __init__(self, root: str) -> None:
+        self.root = storage.absolute(root)
+
+    def path(self, name: str) -> str:
+        """The address of a table, whether it exists or not."""
+        return storage.join(self.root, _table(name).name)
+
+    def exists(self, name: str) -> bool:
+        """Whether the table has been written."""
+        return DeltaTable.is_deltatable(_address(self.path(name)))
+
+    def tables(self) -> list[TableInfo]:
+        """Every table that has been written, in the order the data takes."""
+        return [self.info(table.name) for table in ALL_TABLES if self.exists(table.name)]
+
+    def info(self, name: str) -> TableInfo:
+        """A table's version, size and age.
+
+        Raises:
+            InputDataError: there is no such table.
+        """
+        delta = self._open(name, None)
+        files = delta.get_add_actions(flatten=True)
+        return TableInfo(
+            name=name,
+            path=self.path(name),
+            version=delta.version(),
+            rows=sum(files.column("num_records").to_pylist()),
+            bytes=sum(files.column("size_bytes").to_pylist()),
+            changed_at=datetime.fromtimestamp(delta.history(1)[0]["timestamp"] / 1000, UTC),
+        )
+
+    def version(self, name: str) -> int:
+        """The number of a table's last commit.
+
+        Raises:
+            InputDataError: there is no such table.
+        """
+        return int(self._open(name, None).version())
+
+    def files(
+        self, name: str, *, version: int | None = None, partition: dict[str, str] | None = None
+    ) -> list[str]:
+        """The Parquet files of a snapshot.
+
+        Args:
+            name: of the table.
+            version: of the snapshot; None is the last.
+            partition: partition columns and the value each file must have.
+
+        Returns:
+            Addresses, sorted; partition columns stand in the paths only (`column=value/`).
+
+        Raises:
+            InputDataError: there is no such table or version.
+        """
+        wanted = [(column, "=", value) for column, value in (partition or {}).items()]
+        return sorted(self._open(name, version).file_uris(partition_filters=wanted or None))
+
+    def dataset(self, name: str, *, version: int | None = None) -> pads.Dataset:
+        """A snapshot as a pyarrow dataset, partition columns included.
+
+        Args:
+            name: of the table.
+            version: of the snapshot; None is the last.
+
+        Returns:
+            A dataset with the table's declared schema; `to_table(columns=…, filter=…)` reads it.
+
+        Raises:
+            InputDataError: there is no such table or version.
+        """
+        table = _table(name)
+        files = self.files(name, version=version)
+        if not files:
+            return pads.dataset(table.schema.empty_table())
+        keys = pa.schema([table.schema.field(column) for column in table.partition_by])
+        partitioning = pads.partitioning(keys, flavor="hive") if table.partition_by else None
+        return pads.dataset(files, schema=table.schema, format="parquet", partitioning=partitioning)
+
+    def _open(self, name: str, version: int | None) -> DeltaTable:
+        if not self.exists(name):
+            raise InputDataError(f"{self.root}: the lake has no table {name} yet")
+        try:
+            return DeltaTable(_address(self.path(name)), version=version)
+        except Exception as error:
+            last = DeltaTable(_address(self.path(name))).version()
+            raise InputDataError(
+                f"{self.path(name)}: version {version} cannot be read (the last is {last}): {error}"
+            ) from error
+
+
+def open_lake(root: str) -> LakeReader:
+    """Opens a lake for reading without Spark.
+
+    Args:
+        root: local path or address (`file://`, `s3://`, `s3a://`); credentials come from the
+            environment.
+
+    Returns:
+        The reader; a lake nobody has written to has no tables.
+    """
+    return LakeReader(root)
+
+
+def _table(name: str) -> Table:
+    if name not in _BY_NAME:
+        raise InputDataError(f"no table is named {name}; there are {', '.join(_BY_NAME)}")
+    return _BY_NAME[name]
+
+
+def _address(uri: str) -> str:
+    """delta-rs writes S3 as `s3://`, Hadoop as `s3a://`."""
+    return "s3://" + uri.removeprefix("s3a://") if uri.startswith("s3a://") else uri

@@ -1,0 +1,212 @@
+"""The one builder of a Spark session with Delta."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pyspark
+from pyspark import SparkContext
+from pyspark.sql import SparkSession
+
+from croplake.conf import SparkConf
+from croplake.errors import IncompleteError, SettingsError
+
+DELTA_JARS: Final = (
+    "io.delta:delta-spark_4.0_2.13:4.4.0",
+    "io.delta:delta-storage:4.4.0",
+    "io.delta:delta-kernel-api:4.4.0",
+    "io.delta:delta-kernel-defaults:4.4.0",
+    "io.delta:delta-kernel-unitycatalog:4.4.0",
+    "io.unitycatalog:unitycatalog-client:0.6.0",
+    "io.unitycatalog:unitycatalog-hadoop:0.6.0",
+    "com.fasterxml.jackson.datatype:jackson-datatype-jdk8:2.13.5",
+)
+"""Delta by Maven coordinates, without what Spark brings itself (87 MB of it)."""
+
+_PROPERTIES: Final = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.log.level": "ERROR",
+    # Delta keeps its log as a table of 50 partitions by default: far more tasks than our log needs.
+    "spark.databricks.delta.snapshotPartitions": "2",
+    # Readers outside Spark get plain files: no deletion vectors.
+    "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
+    # A second copy of a slow download would fetch every photo twice; an executor taken away
+    # mid-download would lose them.
+    "spark.speculation": "false",
+    "spark.dynamicAllocation.enabled": "false",
+    # A photo's row carries its crops: small batches bound a task's memory.
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "64",
+    # crops has two partitions a recipe: two open files cost less than sorting rows full of bytes.
+    "spark.sql.maxConcurrentOutputFileWriters": "4",
+    # JPEG gains nothing from either.
+    "spark.sql.parquet.compression.codec": "snappy",
+    "spark.hadoop.parquet.enable.dictionary": "true",
+}
+
+
+@contextmanager
+def spark_session(app: str, conf: SparkConf) -> Iterator[SparkSession]:
+    """Opens the session for a job, and closes it if it was not open before.
+
+    Under spark-submit the JVM is already there: its master and properties stand, Delta is added.
+
+    Args:
+        app: name shown in Spark's pages.
+        conf: master and further properties.
+
+    Yields:
+        The session.
+
+    Raises:
+        SettingsError: no Java, or a wrong one.
+        IncompleteError: Delta's jars could not be fetched.
+    """
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        yield active
+        return
+    spark = _start(app, conf)
+    try:
+        yield spark
+    finally:
+        spark.stop()
+
+
+def _start(app: str, conf: SparkConf) -> SparkSession:
+    check_java()
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    jars = delta_jars()
+    under_submit = "PYSPARK_GATEWAY_PORT" in os.environ
+    master = _prepare_submitted(jars) if under_submit else conf.master
+    builder = SparkSession.builder.appName(app)
+    if master is not None and not under_submit:
+        builder = builder.master(master)
+    local = (master or "").startswith("local")
+    if local:
+        # Else Spark looks up this host's name, which on a laptop changes with its network.
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    for key, value in _properties(conf, jars, local=local).items():
+        builder = builder.config(key, value)
+    return builder.getOrCreate()
+
+
+def _properties(conf: SparkConf, jars: list[Path], *, local: bool) -> dict[str, str]:
+    properties = dict(_PROPERTIES)
+    log4j = importlib.resources.files("croplake").joinpath("log4j2.properties")
+    properties["spark.driver.extraJavaOptions"] = f"-Dlog4j2.configurationFile=file:{log4j}"
+    if local:
+        properties |= {
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.memory": "2g",
+            "spark.ui.enabled": "false",
+            "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 1)),
+        }
+    properties |= conf.properties
+    own = [conf.properties["spark.jars"]] if "spark.jars" in conf.properties else []
+    properties["spark.jars"] = ",".join([*own, *(str(jar) for jar in jars)])
+    return properties
+
+
+def _prepare_submitted(jars: list[Path]) -> str | None:
+    """Quietens spark-submit's JVM and puts Delta on its class path; executors get `spark.jars`.
+
+    Returns:
+        The master that spark-submit was given.
+    """
+    SparkContext._ensure_initialized()
+    jvm = SparkContext._jvm
+    if jvm is None:
+        raise SettingsError("spark-submit: its JVM does not answer")
+    log4j = jvm.org.apache.logging.log4j
+    log4j.core.config.Configurator.setRootLevel(log4j.Level.ERROR)
+    loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
+    for jar in jars:
+        loader.addURL(jvm.java.io.File(str(jar)).toURI().toURL())
+    master: str | None = jvm.java.lang.System.getProperty("spark.master")
+    return master
+
+
+def check_java() -> None:
+    """Refuses a missing or too old Java in one line.
+
+    Raises:
+        SettingsError: what was found, what is needed, how to get it.
+    """
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=f"{home}/bin" if home else None)
+    needed = "Spark 4.0 needs Java 17 or 21; install a JDK (e.g. openjdk-17-jre-headless)"
+    if java is None:
+        where = f"JAVA_HOME={home}" if home else "the PATH"
+        raise SettingsError(f"no java in {where}: {needed}")
+    answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)  # noqa: S603
+    words = answer.stderr.split('"')
+    version = words[1] if len(words) > 1 else "unknown"
+    if version.split(".")[0] not in ("17", "21"):
+        raise SettingsError(f"{java} is Java {version}: {needed}, or set JAVA_HOME")
+
+
+def delta_jars() -> list[Path]:
+    """Delta's jars on this machine, fetched from Maven Central once.
+
+    Returns:
+        One path per entry of `DELTA_JARS`.
+
+    Raises:
+        IncompleteError: they could not be fetched; the text carries Ivy's reasons.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "croplake" / "jars"
+    jars = [cache / _jar_name(coordinates) for coordinates in DELTA_JARS]
+    if not all(jar.exists() for jar in jars):
+        _retrieve(cache)
+    return jars
+
+
+def _jar_name(coordinates: str) -> str:
+    _, artifact, version = coordinates.split(":")
+    return f"{artifact}-{version}.jar"
+
+
+def _retrieve(cache: Path) -> None:
+    """Lets the Ivy that Spark ships resolve the coordinates, as `spark.jars.packages` would."""
+    ivy = next(Path(pyspark.__file__).parent.joinpath("jars").glob("ivy-*.jar"))
+    cache.mkdir(parents=True, exist_ok=True)
+    print("fetching Delta's jars from Maven Central, once …", file=sys.stderr)  # noqa: T201
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        module = Path(folder, "ivy.xml")
+        dependencies = "\n".join(
+            '<dependency org="{}" name="{}" rev="{}" transitive="false" conf="default"/>'.format(
+                *coordinates.split(":")
+            )
+            for coordinates in DELTA_JARS
+        )
+        module.write_text(
+            '<ivy-module version="2.0"><info organisation="croplake" module="jars"/>'
+            f"<dependencies>{dependencies}</dependencies></ivy-module>"
+        )
+        settings = importlib.resources.files("croplake").joinpath("ivysettings.xml")
+        command = ["java", "-jar", str(ivy), "-settings", str(settings), "-ivy", str(module)]
+        command += ["-types", "jar", "bundle", "-retrieve", f"{folder}/[artifact]-[revision].[ext]"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        for coordinates in DELTA_JARS:
+            name = _jar_name(coordinates)
+            if not Path(folder, name).exists():
+                problems = "\n".join((answer.stdout + answer.stderr).splitlines()[-30:])
+                raise IncompleteError(
+                    f"{coordinates} could not be fetched from Maven Central; with a network, or a "
+                    f"mirror in ~/.m2, the same command goes on from here. Ivy says:\n{problems}"
+                )
+            Path(folder, name).replace(cache / name)

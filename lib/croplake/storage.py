@@ -1,0 +1,169 @@
+"""Files on any root: a local path, `file://`, `s3://` or `s3a://`.
+
+Credentials and endpoints come from the environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, …).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pyarrow.fs as pafs
+
+
+def is_local(uri: str) -> bool:
+    """Whether an address or path lies on a mounted file system."""
+    return urlsplit(uri).scheme in ("", "file")
+
+
+def local_path(uri: str) -> Path:
+    """The path of a local address.
+
+    Raises:
+        ValueError: the address is not local.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    if parts.scheme:
+        raise ValueError(f"{uri} is not on a local file system")
+    return Path(uri)
+
+
+def absolute(uri: str) -> str:
+    """The address with its scheme: `build/lake` becomes `file:///…/build/lake`."""
+    if is_local(uri):
+        return local_path(uri).resolve().as_uri()
+    return uri.rstrip("/")
+
+
+def join(uri: str, *parts: str) -> str:
+    """An address below another."""
+    return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or folder is there."""
+    files, path = _open(uri)
+    return bool(files.get_file_info(path).type != pafs.FileType.NotFound)
+
+
+def size_bytes(uri: str) -> int | None:
+    """The size of a file; None where there is none."""
+    files, path = _open(uri)
+    info = files.get_file_info(path)
+    return int(info.size) if info.type == pafs.FileType.File else None
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole content of a file."""
+    files, path = _open(uri)
+    with files.open_input_stream(path) as stream:
+        return bytes(stream.read())
+
+
+def open_input(uri: str) -> pafs.NativeFile:
+    """A readable binary stream of a file; a context manager."""
+    files, path = _open(uri)
+    return files.open_input_stream(path, compression=None, buffer_size=1 << 20)
+
+
+def open_random(uri: str) -> pafs.NativeFile:
+    """A readable, seekable binary file; a context manager."""
+    files, path = _open(uri)
+    return files.open_input_file(path)
+
+
+def open_output(uri: str) -> pafs.NativeFile:
+    """A writable binary stream that makes or truncates a file; a context manager."""
+    if is_local(uri):
+        local_path(uri).parent.mkdir(parents=True, exist_ok=True)
+    files, path = _open(uri)
+    return files.open_output_stream(path)
+
+
+def move(uri: str, to: str) -> None:
+    """Renames a file on the same root; what was at `to` is replaced."""
+    files, path = _open(uri)
+    files.move(path, _open(to)[1])
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Writes a file whole; a reader sees the old one or the new one, never a part."""
+    if is_local(uri):
+        target = local_path(uri)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        part.write_bytes(data)
+        part.replace(target)
+        return
+    files, path = _open(uri)
+    with files.open_output_stream(path) as stream:
+        stream.write(data)
+
+
+def upload_file(source: Path, uri: str) -> None:
+    """Copies a local file to any root; on local roots it appears whole."""
+    if is_local(uri):
+        target = local_path(uri)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        shutil.copyfile(source, part)
+        part.replace(target)
+        return
+    files, path = _open(uri)
+    with source.open("rb") as content, files.open_output_stream(path) as stream:
+        shutil.copyfileobj(content, stream, 1 << 20)
+
+
+def upload_folder(source: Path, uri: str) -> None:
+    """Copies every file of a local folder below an address."""
+    for file in sorted(path for path in source.rglob("*") if path.is_file()):
+        upload_file(file, join(uri, file.relative_to(source).as_posix()))
+
+
+def list_files(uri: str) -> list[str]:
+    """Addresses of all files below an address, sorted; none where it does not exist."""
+    files, path = _open(uri)
+    selector = pafs.FileSelector(path, allow_not_found=True, recursive=True)
+    found = [info.path for info in files.get_file_info(selector) if info.is_file]
+    return sorted(join(uri, name.removeprefix(path)) for name in found)
+
+
+def fetch_folder(uri: str, into: Path) -> Path:
+    """A folder as a local one: itself where it is local, else a copy in `into`."""
+    if is_local(uri):
+        return local_path(uri)
+    for file in list_files(uri):
+        target = into / file.removeprefix(uri).lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(read_bytes(file))
+    return into
+
+
+def remove(uri: str) -> None:
+    """Removes a file or a folder with all in it; nothing there is fine."""
+    files, path = _open(uri)
+    match files.get_file_info(path).type:
+        case pafs.FileType.File:
+            files.delete_file(path)
+        case pafs.FileType.Directory:
+            files.delete_dir(path)
+
+
+def _open(uri: str) -> tuple[pafs.FileSystem, str]:
+    if is_local(uri):
+        return pafs.LocalFileSystem(), str(local_path(uri))
+    parts = urlsplit(uri)
+    if parts.scheme in ("s3", "s3a"):
+        endpoint = os.environ.get("AWS_ENDPOINT_URL")
+        s3 = pafs.S3FileSystem(
+            endpoint_override=urlsplit(endpoint).netloc if endpoint else None,
+            scheme=urlsplit(endpoint).scheme if endpoint else "https",
+            region=os.environ.get("AWS_REGION"),
+        )
+        return s3, parts.netloc + parts.path
+    files, path = pafs.FileSystem.from_uri(uri)
+    return files, str(path)
