@@ -1,0 +1,85 @@
+"""The class list and its hierarchy: two small files read on the driver."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from croplake.catalog.formats import CLASSES_HEADER
+from croplake.errors import InputDataError
+
+
+@dataclass(frozen=True)
+class ClassEntry:
+    """A class of the list.
+
+    Attributes:
+        mid: `/m/…`.
+        name: as published.
+        parent_mids: classes it is a subcategory of; several, as the hierarchy is a DAG.
+        num_boxes: annotated boxes over all ingested subsets; None before they are counted.
+    """
+
+    mid: str
+    name: str
+    parent_mids: tuple[str, ...] = ()
+    num_boxes: int | None = None
+
+
+def parse_classes(text: str, name: str) -> dict[str, str]:
+    """Reads class descriptions, with a header (v7) or without (v5).
+
+    Args:
+        text: the CSV.
+        name: of the file, for messages.
+
+    Returns:
+        MID to name, in the file's order.
+
+    Raises:
+        InputDataError: a row is not a MID and a name, or a MID stands twice.
+    """
+    classes: dict[str, str] = {}
+    for number, row in enumerate(csv.reader(io.StringIO(text.removeprefix("\ufeff"))), start=1):
+        if not row or (number == 1 and tuple(row) == CLASSES_HEADER):
+            continue
+        if len(row) != 2 or not row[0].startswith("/m/") or not row[1].strip():
+            raise InputDataError(
+                f"{name}:{number}: expected a MID (/m/…) and a name, got {','.join(row)!r}"
+            )
+        if row[0] in classes:
+            raise InputDataError(f"{name}:{number}: {row[0]} stands twice")
+        classes[row[0]] = row[1]
+    if not classes:
+        raise InputDataError(f"{name}: no classes in it")
+    return classes
+
+
+def parse_parents(text: str, name: str) -> dict[str, tuple[str, ...]]:
+    """Reads the hierarchy's subcategory edges; `Part` edges (a car's wheel) are not followed.
+
+    Args:
+        text: the JSON.
+        name: of the file, for messages.
+
+    Returns:
+        MID to the MIDs of its parents, sorted.
+
+    Raises:
+        InputDataError: not the hierarchy's JSON.
+    """
+    parents: dict[str, set[str]] = {}
+
+    def walk(node: dict[str, Any]) -> None:
+        for child in node.get("Subcategory", []):
+            parents.setdefault(child["LabelName"], set()).add(node["LabelName"])
+            walk(child)
+
+    try:
+        walk(json.loads(text))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputDataError(f"{name}: not the class hierarchy's JSON: {error!r}") from error
+    return {mid: tuple(sorted(above)) for mid, above in parents.items()}

@@ -1,0 +1,147 @@
+"""Where the CSVs come from: downloaded whole, header and end checked before Spark reads."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import requests
+
+from croplake import storage
+from croplake.catalog.formats import BOXES_HEADER, PHOTOS_HEADER, XCLICK_HEADER
+from croplake.errors import IncompleteError, InputDataError
+from croplake.fetching.getter import HttpLimits
+
+_CHUNK_BYTES: Final = 1 << 20
+_TAIL_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True)
+class CsvFile:
+    """A checked CSV file.
+
+    Attributes:
+        name: as the settings give it, for messages and `rejected_rows`.
+        uri: where Spark reads it.
+        header: its columns.
+        header_line: its first line, without its end.
+    """
+
+    name: str
+    uri: str
+    header: tuple[str, ...]
+    header_line: str
+
+
+def obtain(source: str, folder: str, limits: HttpLimits) -> str:
+    """A file's address for reading: itself, or where its download landed.
+
+    Args:
+        source: local path, storage address, or http(s) address.
+        folder: address of the folder for downloads; a whole earlier download there is used again.
+        limits: of HTTP.
+
+    Raises:
+        InputDataError: there is no such file, or the host does not have it.
+        IncompleteError: the download broke off; the same command tries again.
+    """
+    parts = urlsplit(source)
+    if parts.scheme not in ("http", "https"):
+        if not storage.exists(source):
+            raise InputDataError(f"{source}: no such file")
+        return storage.absolute(source)
+    target = storage.join(folder, parts.netloc, parts.path)
+    url, headers = source, {"User-Agent": limits.user_agent, "Accept-Encoding": "identity"}
+    if parts.hostname in limits.connect_to:
+        url = urlunsplit(parts._replace(netloc=limits.connect_to[parts.hostname]))
+        headers["Host"] = parts.netloc
+    timeouts = (limits.connect_timeout_s, limits.read_timeout_s)
+    try:
+        with requests.get(url, headers=headers, timeout=timeouts, stream=True) as answer:
+            if answer.status_code != requests.codes.ok:
+                raise InputDataError(f"{source}: HTTP {answer.status_code}, expected the file")
+            expected = answer.headers.get("Content-Length", "")
+            if expected.isdecimal() and storage.size_bytes(target) == int(expected):
+                return target
+            _download(answer, source, target, int(expected) if expected.isdecimal() else None)
+    except requests.exceptions.RequestException as error:
+        raise IncompleteError(f"{source}: {error}; the same command tries again") from error
+    return target
+
+
+def _download(answer: requests.Response, source: str, target: str, expected: int | None) -> None:
+    part = target + ".part"
+    num_bytes = 0
+    with storage.open_output(part) as stream:
+        for chunk in answer.iter_content(_CHUNK_BYTES):
+            stream.write(chunk)
+            num_bytes += len(chunk)
+    if expected is not None and num_bytes != expected:
+        raise IncompleteError(
+            f"{source}: truncated download, {num_bytes} of {expected} bytes; the same command "
+            "tries again"
+        )
+    storage.move(part, target)
+
+
+def check_photos_csv(name: str, uri: str) -> CsvFile:
+    """Checks a photos CSV's header and end; errors as `_check`."""
+    return _check(name, uri, (PHOTOS_HEADER,))
+
+
+def check_boxes_csv(name: str, uri: str) -> CsvFile:
+    """Checks a boxes CSV's header and end; errors as `_check`."""
+    return _check(name, uri, (BOXES_HEADER, (*BOXES_HEADER, *XCLICK_HEADER)))
+
+
+def _check(name: str, uri: str, headers: tuple[tuple[str, ...], ...]) -> CsvFile:
+    """Reads a file's first and last lines.
+
+    Raises:
+        InputDataError: it is empty, its header is none of those expected, or it breaks off inside a
+            row.
+    """
+    with storage.open_input(uri) as stream:
+        head = stream.read(_TAIL_BYTES)
+    if not head:
+        raise InputDataError(f"{name}: empty file, expected the header {','.join(headers[0])}")
+    first_line = head.split(b"\n", 1)[0].decode("utf-8", "replace").rstrip("\r")
+    found = tuple(first_line.removeprefix("\ufeff").split(","))
+    if found not in headers:
+        raise InputDataError(f"{name}: wrong header\n{_compare(found, headers)}")
+    last_line = _unfinished_line(uri)
+    if last_line is not None and _num_fields(last_line) != len(found):
+        raise InputDataError(
+            f"{name}: truncated, its last row ends after {_num_fields(last_line)} of {len(found)} "
+            f"columns: {last_line[:200]!r}; download it again"
+        )
+    return CsvFile(name, uri, found, first_line)
+
+
+def _compare(found: tuple[str, ...], headers: tuple[tuple[str, ...], ...]) -> str:
+    nearest = max(headers, key=lambda header: len(set(header) & set(found)))
+    missing = [column for column in nearest if column not in found]
+    unknown = [column for column in found if column not in nearest]
+    text = f"  found    {','.join(found)[:300]}\n  expected {','.join(nearest)}"
+    if missing:
+        text += f"\n  missing  {', '.join(missing)}"
+    if unknown:
+        text += f"\n  unknown  {', '.join(unknown)[:200]}"
+    return text
+
+
+def _unfinished_line(uri: str) -> str | None:
+    """The last line of a file that does not end with a line break; None where it does."""
+    size = storage.size_bytes(uri) or 0
+    with storage.open_random(uri) as file:
+        file.seek(max(0, size - _TAIL_BYTES))
+        tail = bytes(file.read())
+    if tail.endswith(b"\n"):
+        return None
+    return tail.rsplit(b"\n", 1)[-1].decode("utf-8", "replace")
+
+
+def _num_fields(line: str) -> int:
+    return len(next(csv.reader([line]), []))

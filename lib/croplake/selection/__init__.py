@@ -1,0 +1,1 @@
+"""Which boxes a dataset takes: rules, categories, caps."""

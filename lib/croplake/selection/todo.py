@@ -1,0 +1,82 @@
+"""Which boxes still have to be fetched, photo by photo."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812
+
+from croplake import tables as t
+from croplake.conf import FetchConf
+from croplake.fetching.outcome import TRANSIENT
+from croplake.fetching.photo_task import BOXES_FIELD, LISTED_FIELD, TASK_SCHEMA
+
+_HAS = "has_any_crop"
+
+
+def box_states(crops: DataFrame, recipe_id: str) -> DataFrame:
+    """What the lake knows of each box under one recipe.
+
+    Args:
+        crops: rows of `crops`.
+        recipe_id: the recipe.
+
+    Returns:
+        One row a box: `box_id`, `has_any_crop`, `attempt` (the greatest), `status` (of the last).
+    """
+    return (
+        crops.where(F.col(t.RECIPE_ID) == recipe_id)
+        .groupBy(t.BOX_ID)
+        .agg(
+            F.max(t.HAS_CROP).alias(_HAS),
+            F.max(t.ATTEMPT).alias(t.ATTEMPT),
+            F.max_by(t.STATUS, t.ATTEMPT).alias(t.STATUS),
+        )
+    )
+
+
+def boxes_to_fetch(selected: DataFrame, states: DataFrame, conf: FetchConf) -> DataFrame:
+    """The kept boxes without a crop that are due a try.
+
+    Args:
+        selected: rows of `selected_boxes` of one dataset.
+        states: from `box_states`.
+        conf: which failures are tried again, and how often.
+
+    Returns:
+        The boxes, with `attempt`: the number of the coming try.
+    """
+    failed = F.col(t.STATUS).isNotNull() & ~F.col(_HAS)
+    may_pass = {
+        "transient": F.col(t.STATUS).isin(*(status.value for status in TRANSIENT)),
+        "all": F.lit(True),
+        "none": F.lit(False),
+    }[conf.retry]
+    is_due = F.col(t.STATUS).isNull() | (failed & may_pass & (F.col(t.ATTEMPT) < conf.max_attempts))
+    kept = selected.where(F.col(t.REJECT_REASON).isNull())
+    joined = kept.join(states, on=t.BOX_ID, how="left").where(is_due)
+    return joined.withColumn(t.ATTEMPT, F.coalesce(t.ATTEMPT, F.lit(0)) + 1)
+
+
+def photo_tasks(boxes: DataFrame, photos: DataFrame, num_parts: int) -> DataFrame:
+    """Gathers the boxes of each photo, so that it is downloaded once.
+
+    Args:
+        boxes: from `boxes_to_fetch`.
+        photos: rows of `photos`.
+        num_parts: partitions of the result; photos are spread over them by their id.
+
+    Returns:
+        One row a photo, in `photo_task.TASK_SCHEMA`. A photo the catalog does not list is there
+        too, marked, so that its boxes get their reason.
+    """
+    of_box = F.struct(t.BOX_ID, t.LABEL_MID, *t.CORNERS, t.ATTEMPT)
+    by_photo = (
+        boxes.repartition(num_parts, t.IMAGE_ID)
+        .groupBy(t.IMAGE_ID, t.SUBSET)
+        .agg(F.sort_array(F.collect_list(of_box)).alias(BOXES_FIELD))
+    )
+    known = photos.drop(t.SUBSET).withColumn(LISTED_FIELD, F.lit(True))
+    joined = by_photo.join(known, on=t.IMAGE_ID, how="left")
+    listed = F.coalesce(LISTED_FIELD, F.lit(False)).alias(LISTED_FIELD)
+    columns = [listed if name == LISTED_FIELD else F.col(name) for name in TASK_SCHEMA.names]
+    return joined.select(*columns)

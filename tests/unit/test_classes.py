@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+
+from croplake.catalog.classes import ClassEntry, parse_classes, parse_parents
+from croplake.catalog.picker import pick_classes
+from croplake.errors import InputDataError, SettingsError
+
+CLASSES = [
+    ClassEntry("/m/1", "Sandwich", num_boxes=5),
+    ClassEntry("/m/2", "Submarine sandwich", num_boxes=3),
+    ClassEntry("/m/3", "Apple", num_boxes=9),
+    ClassEntry("/m/4", "Vehicle", num_boxes=0),
+    ClassEntry("/m/5", "Ice cream", num_boxes=1),
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (["sandWICH"], {"/m/1": "Sandwich"}),
+        (["/m/3"], {"/m/3": "Apple"}),
+        (["*sandwich*"], {"/m/1": "Sandwich", "/m/2": "Submarine sandwich"}),
+        (["Apple", "/m/3", "app*"], {"/m/3": "Apple"}),
+        (
+            ["all"],
+            {
+                "/m/3": "Apple",
+                "/m/5": "Ice cream",
+                "/m/1": "Sandwich",
+                "/m/2": "Submarine sandwich",
+            },
+        ),
+    ],
+)
+def test_classes_are_found_by_name_mid_and_keyword(
+    wanted: list[str], found: dict[str, str]
+) -> None:
+    assert pick_classes(wanted, CLASSES) == found
+
+
+def test_categories_stand_in_alphabetical_order() -> None:
+    assert list(pick_classes(["*"], CLASSES).values()) == sorted(entry.name for entry in CLASSES)
+
+
+def test_an_unknown_class_stops_with_did_you_mean() -> None:
+    with pytest.raises(SettingsError) as error:
+        pick_classes(["Sandwhich", "Apple", "*zzz*"], CLASSES)
+    assert "no class matches 'Sandwhich'; did you mean: Sandwich" in str(error.value)
+    assert "no class matches '*zzz*'" in str(error.value)
+
+
+def test_a_class_list_is_read_with_and_without_a_header() -> None:
+    rows = '/m/1,Apple\n/m/2,"Pear, green"\n'
+    expected = {"/m/1": "Apple", "/m/2": "Pear, green"}
+    assert parse_classes(rows, "v5.csv") == expected
+    assert parse_classes("LabelName,DisplayName\n" + rows, "v7.csv") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("/m/1,Apple\nApple,/m/1\n", "c.csv:2: expected a MID"),
+        ("/m/1,Apple\n/m/1,Pear\n", "c.csv:2: /m/1 stands twice"),
+        ("LabelName,DisplayName\n", "c.csv: no classes"),
+    ],
+)
+def test_a_wrong_class_list_is_refused_with_its_line(text: str, message: str) -> None:
+    with pytest.raises(InputDataError, match=message):
+        parse_classes(text, "c.csv")
+
+
+def test_parents_follow_subcategories_and_not_parts() -> None:
+    hierarchy = """{"LabelName": "/m/0", "Subcategory": [
+        {"LabelName": "/m/1", "Subcategory": [{"LabelName": "/m/3"}],
+         "Part": [{"LabelName": "/m/4"}]},
+        {"LabelName": "/m/2", "Subcategory": [{"LabelName": "/m/3"}]}]}"""
+    assert parse_parents(hierarchy, "h.json") == {
+        "/m/1": ("/m/0",),
+        "/m/2": ("/m/0",),
+        "/m/3": ("/m/1", "/m/2"),
+    }
+
+
+def test_a_wrong_hierarchy_is_refused_by_name() -> None:
+    with pytest.raises(InputDataError, match=r"h\.json: not the class hierarchy"):
+        parse_parents("[1]", "h.json")
