@@ -1,0 +1,172 @@
+"""Cutting annotated boxes out of a decoded photo."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from croplake.fetching.photo import Pixels
+
+CROP_CODE_VERSION: Final = 1
+"""Part of every recipe: goes up when the same box would give other pixels."""
+
+_FILTERS: Final = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bicubic": Image.Resampling.BICUBIC,
+    "box": Image.Resampling.BOX,
+}
+_TURNS: Final = {
+    90: Image.Transpose.ROTATE_90,
+    180: Image.Transpose.ROTATE_180,
+    270: Image.Transpose.ROTATE_270,
+}
+
+
+class EmptyCropError(Exception):
+    """A box without area inside its photo."""
+
+
+class Box(NamedTuple):
+    """Corners as fractions of the photo's sides, origin top left."""
+
+    x_min: float
+    x_max: float
+    y_min: float
+    y_max: float
+
+
+class PixelBox(NamedTuple):
+    """A box on the pixel grid; right and bottom are the first column and row outside."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        """Columns inside."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        """Rows inside."""
+        return self.bottom - self.top
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How crops are cut and encoded; see `croplake.conf.RecipeConf`."""
+
+    padding_frac: float
+    max_side_px: int
+    jpeg_quality: int
+    resampler: str
+
+    @property
+    def recipe_id(self) -> str:
+        """A 12-digit hash of the recipe and of the version of this code."""
+        parts = [
+            CROP_CODE_VERSION,
+            self.padding_frac,
+            self.max_side_px,
+            self.jpeg_quality,
+            self.resampler,
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+class Crop(NamedTuple):
+    """An encoded crop; sides in px after resizing and turning."""
+
+    jpeg: bytes
+    width_px: int
+    height_px: int
+
+
+def to_pixels(
+    box: Box, photo_width_px: int, photo_height_px: int, *, padding_frac: float = 0.0
+) -> PixelBox:
+    """Puts a box on the photo's pixel grid.
+
+    Args:
+        box: corners in [0, 1].
+        photo_width_px: columns of the photo.
+        photo_height_px: rows of the photo.
+        padding_frac: margin added on every side, as a fraction of the box's longer side in px.
+
+    Returns:
+        The box with its corners rounded outwards and clamped to the photo.
+
+    Raises:
+        EmptyCropError: the box has no area inside the photo.
+    """
+    x0, x1 = box.x_min * photo_width_px, box.x_max * photo_width_px
+    y0, y1 = box.y_min * photo_height_px, box.y_max * photo_height_px
+    margin = padding_frac * max(x1 - x0, y1 - y0)
+    # 0.07 × 100 is 7.000000000000001 in binary: such noise must not pull in another pixel.
+    pixels = PixelBox(
+        left=max(0, math.floor(round(x0 - margin, 6))),
+        top=max(0, math.floor(round(y0 - margin, 6))),
+        right=min(photo_width_px, math.ceil(round(x1 + margin, 6))),
+        bottom=min(photo_height_px, math.ceil(round(y1 + margin, 6))),
+    )
+    if not (x1 > x0 and y1 > y0 and pixels.width > 0 and pixels.height > 0):
+        raise EmptyCropError(
+            f"box x {box.x_min:g}…{box.x_max:g}, y {box.y_min:g}…{box.y_max:g} has no area "
+            f"inside a photo of {photo_width_px}×{photo_height_px} px"
+        )
+    return pixels
+
+
+def crop_box(image_HWC: Pixels, box: Box, *, padding_frac: float) -> Pixels:
+    """Cuts one annotated box out of a decoded photo.
+
+    Args:
+        image_HWC: uint8 RGB, shape (height, width, 3).
+        box: corners as fractions of the image's sides in [0, 1], origin top left.
+        padding_frac: margin added on every side, as a fraction of the box's longer side.
+
+    Returns:
+        uint8 view, shape (crop_height, crop_width, 3), corners rounded outwards and clamped to
+        the photo.
+
+    Raises:
+        EmptyCropError: the box has no area inside the photo.
+
+    Source: Open Images V7 download page, "Data formats".
+    """
+    height_px, width_px = image_HWC.shape[:2]
+    at = to_pixels(box, width_px, height_px, padding_frac=padding_frac)
+    return image_HWC[at.top : at.bottom, at.left : at.right]
+
+
+def encode_crop(crop_HWC: Pixels, recipe: Recipe, *, rotation_deg: int | None) -> Crop:
+    """Resizes, turns upright and encodes what `crop_box` cut.
+
+    Args:
+        crop_HWC: uint8 RGB, shape (height, width, 3), in the photo's stored frame.
+        recipe: greatest side, resampler and JPEG quality.
+        rotation_deg: degrees counter-clockwise to turn; None (unknown) turns nothing.
+
+    Returns:
+        The JPEG with its sides as a viewer sees them.
+    """
+    image = Image.fromarray(np.ascontiguousarray(crop_HWC))
+    scale = recipe.max_side_px / max(image.size)
+    if scale < 1:
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        image = image.resize(size, _FILTERS[recipe.resampler])
+    if rotation_deg:
+        image = image.transpose(_TURNS[rotation_deg])
+    buffer = io.BytesIO()
+    # 4:4:4, because small crops lose their edges to halved chroma first.
+    image.save(buffer, "JPEG", quality=recipe.jpeg_quality, subsampling=0)
+    return Crop(buffer.getvalue(), image.width, image.height)

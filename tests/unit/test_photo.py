@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from croplake.fetching.outcome import PhotoError
+from croplake.fetching.photo import decode_photo, dhash, sniff_format
+
+LIMIT = 10_000_000
+
+
+def picture(width: int = 32, height: int = 16) -> Image.Image:
+    pixels = np.linspace(0, 255, width * height * 3).reshape(height, width, 3)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_photos_of_the_usual_formats_are_decoded_to_rgb(kind: str) -> None:
+    data = encoded(picture(), kind)
+    assert sniff_format(data) == kind
+    image_HWC = decode_photo(data, max_pixels=LIMIT)
+    assert image_HWC.shape == (16, 32, 3)
+    assert image_HWC.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "detail"),
+    [
+        (b"", "empty", "0 bytes"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0", "unsupported_format", "EPS"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "unsupported_format", "SVG"),
+        (b"\0\0\0 ftypavif", "unsupported_format", "AVIF"),
+        (b"<!DOCTYPE html><html>sorry</html>", "not_a_photo", "an HTML page"),
+        (b"hello", "not_a_photo", "5 bytes that begin with b'hello'"),
+        (b"\xff\xd8\xff\xe0nothing more", "broken_photo", "JPEG: Truncated"),
+    ],
+)
+def test_what_is_no_photo_is_named(data: bytes, status: str, detail: str) -> None:
+    with pytest.raises(PhotoError) as error:
+        decode_photo(data, max_pixels=LIMIT)
+    assert error.value.status == status
+    assert detail in error.value.detail
+
+
+def test_a_truncated_photo_is_broken_not_grey_below() -> None:
+    data = encoded(picture(256, 256), "JPEG")
+    with pytest.raises(PhotoError) as error:
+        decode_photo(data[: len(data) * 2 // 3], max_pixels=LIMIT)
+    assert error.value.status == "broken_photo"
+    assert "truncated" in error.value.detail
+
+
+def test_16_bit_grey_keeps_its_upper_bits() -> None:
+    pixels = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    image_HWC = decode_photo(encoded(Image.fromarray(pixels), "PNG"), max_pixels=LIMIT)
+    assert (image_HWC[:, :, 0] == np.arange(256).reshape(16, 16)).all()
+
+
+def test_transparency_lies_on_white() -> None:
+    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    image_HWC = decode_photo(encoded(clear, "PNG"), max_pixels=LIMIT)
+    assert (image_HWC == 255).all()
+
+
+def test_exif_turns_a_photo_only_where_it_is_asked_to() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(picture(), "JPEG", exif=exif)
+    assert decode_photo(data, max_pixels=LIMIT).shape == (16, 32, 3)
+    assert decode_photo(data, max_pixels=LIMIT, apply_exif=True).shape == (32, 16, 3)
+
+
+def test_dhash_tells_photos_apart_and_survives_recompression() -> None:
+    rng = np.random.default_rng(1)
+    small = rng.integers(0, 255, (8, 9, 3), dtype=np.uint8)
+    photo = Image.fromarray(small).resize((300, 200), Image.Resampling.BICUBIC)
+    again = decode_photo(encoded(photo, "JPEG", quality=60), max_pixels=LIMIT)
+    other = Image.fromarray(rng.integers(0, 255, (8, 9, 3), dtype=np.uint8)).resize((300, 200))
+    original = dhash(np.asarray(photo))
+    assert -(1 << 63) <= original < 1 << 63
+    assert ((original ^ dhash(again)) & (2**64 - 1)).bit_count() <= 3
+    assert ((original ^ dhash(np.asarray(other))) & (2**64 - 1)).bit_count() > 16
