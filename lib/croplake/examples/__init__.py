@@ -1,0 +1,1 @@
+"""Training examples: split, rules in px, shuffle, layout of the shards."""

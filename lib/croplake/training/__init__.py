@@ -1,0 +1,1 @@
+"""Training the classifier: Parquet shards → N distributed workers → a Keras model."""

@@ -1,0 +1,126 @@
+"""Initial weights from a file: a MobileNetV2 base, or an earlier classifier."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from croplake import storage
+from croplake.errors import SettingsError
+
+_log = logging.getLogger(__name__)
+
+
+def load_initial_weights(model: keras.Model, base: keras.Model, uri: str) -> None:
+    """Fills the base, and of the head what fits, from a file.
+
+    Whole models (`.keras`, `.h5`) are matched by the names of their layers; files of weights
+    alone (`.weights.h5`, the older `.h5`) by their structure.
+
+    Args:
+        model: the classifier.
+        base: the MobileNetV2 in it.
+        uri: path or address of the file.
+
+    Raises:
+        SettingsError: there is no such file, or it does not fill the whole base. A base that is
+            half filled would pass random numbers on.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = _local_file(uri, Path(folder))
+        before = [weight.numpy() for weight in base.weights]
+        source = None if path.name.endswith(".weights.h5") else _load_whole(path)
+        if source is not None:
+            filled = _transfer_by_name(source, base)
+            _transfer_by_name(source, model)
+        else:
+            filled = _load_weights_alone(model, base, path)
+    layers = [layer for layer in base.layers if layer.weights]
+    if filled < len(layers):
+        for weight, value in zip(base.weights, before, strict=True):
+            weight.assign(value)
+        raise SettingsError(
+            f"train.weights: {uri} fits {filled} of the {len(layers)} layers of MobileNetV2 "
+            f"({base.count_params():,} weights); it must come from a MobileNetV2 of the same "
+            "train.alpha, or from a classifier that croplake trained with it"
+        )
+
+
+def _local_file(uri: str, folder: Path) -> Path:
+    try:
+        if storage.is_local(uri):
+            path = storage.local_path(uri)
+            if not path.is_file():
+                raise FileNotFoundError("no such file")
+            return path
+        path = folder / uri.rsplit("/", 1)[-1]
+        path.write_bytes(storage.read_bytes(uri))
+    except OSError as error:
+        raise SettingsError(
+            f"train.weights: {uri} cannot be read on this worker: {error}; give imagenet, none, "
+            "or a .keras, .h5 or .weights.h5 file that every worker can read"
+        ) from error
+    return path
+
+
+def _load_whole(path: Path) -> keras.Model | None:
+    """A saved model; None where the file holds weights alone."""
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises whatever the format's reader met
+        _log.info("%s is no whole model: %s", path, error)
+        return None
+
+
+def _transfer_by_name(source: keras.Model, target: keras.Model) -> int:
+    """Copies the weights of layers of the same name and shapes, and counts them."""
+    known = {layer.name: layer.get_weights() for layer in _flat_layers(source) if layer.weights}
+    filled = 0
+    for layer in target.layers:
+        values = known.get(layer.name)
+        if not layer.weights or isinstance(layer, keras.Model) or values is None:
+            continue
+        if [value.shape for value in values] == [tuple(weight.shape) for weight in layer.weights]:
+            layer.set_weights(values)
+            filled += 1
+    return filled
+
+
+def _flat_layers(model: keras.Model) -> list[Any]:
+    layers = []
+    for layer in model.layers:
+        layers += _flat_layers(layer) if isinstance(layer, keras.Model) else [layer]
+    return layers
+
+
+def _load_weights_alone(model: keras.Model, base: keras.Model, path: Path) -> int:
+    """Tries the file as the base's weights, as the classifier's, as one with another head."""
+    attempts: list[Callable[[], None]] = [
+        lambda: base.load_weights(path),
+        lambda: model.load_weights(path),
+        lambda: model.load_weights(path, skip_mismatch=True),
+    ]
+    filled = 0
+    for attempt in attempts:
+        # A marker no trained layer can hold: what is still there was not filled.
+        for weight in base.weights:
+            weight.assign(np.full(weight.shape, np.nan, np.float32))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                attempt()
+        except Exception as error:  # Keras raises whatever the format's reader met
+            _log.info("%s: %s", path, error)
+        layers = [layer for layer in base.layers if layer.weights]
+        now = sum(all(np.isfinite(v).all() for v in layer.get_weights()) for layer in layers)
+        if now == len(layers):
+            return now
+        filled = max(filled, now)
+    return filled
