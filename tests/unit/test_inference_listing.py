@@ -1,0 +1,128 @@
+"""Which photos a pattern stands for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from croplake.errors import InputDataError
+from croplake.inference.listing import list_photos
+from croplake.inference.reading import PhotoReadError, photo_loader, read_local
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    for name in ("b.jpg", "a.png", "notes.txt", ".hidden.jpg", "deep/c.jpg", ".cache/d.jpg"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(name.encode())
+    return tmp_path
+
+
+def names(photos: list[str], folder: Path) -> list[str]:
+    return [os.path.relpath(photo, folder) for photo in photos]
+
+
+def test_a_folder_stands_for_all_its_files_sorted_but_hidden_ones(album: Path) -> None:
+    found = names(list_photos([str(album)]), album)
+    assert found == ["a.png", "b.jpg", "notes.txt", "deep/c.jpg"]
+
+
+def test_a_glob_stands_for_its_matches_and_may_reach_down(album: Path) -> None:
+    assert names(list_photos([f"{album}/*.jpg"]), album) == ["b.jpg"]
+    assert names(list_photos([f"{album}/**/*.jpg"]), album) == ["b.jpg", "deep/c.jpg"]
+    assert names(list_photos([f"{album}/d*"]), album) == ["deep/c.jpg"]
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(album: Path) -> None:
+    (album / "a[1].jpg").write_bytes(b"")
+    (album / "a1.jpg").write_bytes(b"")
+    assert names(list_photos([f"{album}/a[1].jpg"]), album) == ["a[1].jpg"]
+
+
+def test_every_photo_is_listed_once_and_in_the_order_of_the_patterns(album: Path) -> None:
+    url = "https://example.org/x.jpg"
+    found = list_photos([url, f"{album}/b.jpg", str(album), f"{album}/deep/../b.jpg", url])
+    assert found[:2] == [url, str(album / "b.jpg")]
+    assert len(found) == 5
+
+
+def test_relative_paths_are_made_absolute(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(album)
+    assert list_photos(["b.jpg"]) == [str(album / "b.jpg")]
+    assert list_photos([(album / "b.jpg").as_uri()]) == [str(album / "b.jpg")]
+
+
+def test_a_list_holds_patterns_addresses_and_paths_that_need_not_exist(album: Path) -> None:
+    lines = ["# my photos", "", f"{album}/*.png", "http://h/1.jpg", f"  {album}/gone.jpg  "]
+    (album / "list").write_text("\n".join(lines))
+    found = list_photos([f"@{album}/list"])
+    assert found == [str(album / "a.png"), "http://h/1.jpg", str(album / "gone.jpg")]
+
+
+def test_a_glob_in_a_list_that_matches_nothing_names_its_line(album: Path) -> None:
+    (album / "list").write_text(f"{album}/a.png\n{album}/*.gif\n")
+    with pytest.raises(InputDataError, match=r"@.*list, line 2: .*\*\.gif: no photos there"):
+        list_photos([f"@{album}/list"])
+
+
+@pytest.mark.parametrize("pattern", ["gone.jpg", "*.gif", "empty", "@gone.txt", "@blank.txt"])
+def test_a_pattern_that_stands_for_nothing_is_named(
+    album: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    monkeypatch.chdir(album)
+    (album / "empty").mkdir()
+    (album / "blank.txt").write_text("\n# nothing\n")
+    with pytest.raises(InputDataError) as caught:
+        list_photos(["a.png", pattern])
+    assert str(caught.value).startswith(f"{pattern}: ")
+
+
+def test_no_pattern_and_an_unknown_kind_of_address_say_what_is_expected() -> None:
+    with pytest.raises(InputDataError, match="no photos named; expected a folder"):
+        list_photos([])
+    with pytest.raises(InputDataError, match="s3a://bucket/photos: photos are not read from there"):
+        list_photos(["s3a://bucket/photos"])
+
+
+def test_a_file_name_that_is_not_unicode_comes_through_to_its_bytes(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")).write_bytes(b"coffee")
+    (photo,) = list_photos([str(tmp_path)])
+    photo.encode()
+    assert photo.endswith("/caf%E9.jpg")
+    assert read_local(photo, max_bytes=100) == b"coffee"
+
+
+def test_a_path_with_a_hash_or_a_percent_sign_is_read_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "50%25 #1?.jpg"
+    file.write_bytes(b"half")
+    assert read_local(list_photos([str(tmp_path)])[0], max_bytes=100) == b"half"
+
+
+def test_a_file_that_cannot_be_read_has_a_named_reason(tmp_path: Path) -> None:
+    (tmp_path / "long").write_bytes(b"x" * 11)
+    os.mkfifo(tmp_path / "pipe")
+    reasons = {}
+    for name in ("long", "pipe", "gone", "long/below"):
+        with pytest.raises(PhotoReadError) as caught:
+            read_local(str(tmp_path / name), max_bytes=10)
+        reasons[name] = caught.value.status
+    assert reasons == {
+        "long": "too_many_bytes",
+        "pipe": "unreadable",
+        "gone": "not_found",
+        "long/below": "not_found",
+    }
+
+
+def test_addresses_go_to_the_getter_and_paths_to_the_disk(tmp_path: Path) -> None:
+    class Echo:
+        def get(self, url: str) -> bytes:
+            return url.encode()
+
+    (tmp_path / "a").write_bytes(b"disk")
+    load = photo_loader(Echo(), max_bytes=10)
+    assert load("HTTPS://h/a") == b"HTTPS://h/a"
+    assert load(str(tmp_path / "a")) == b"disk"

@@ -1,0 +1,198 @@
+"""A saved model, loaded and asked; it tells red, green and blue apart."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from croplake import tables as t
+from croplake.errors import InputDataError
+from croplake.evaluation.metrics import measure_tally
+from croplake.evaluation.tally import Tally
+from croplake.fetching.outcome import PhotoError
+from croplake.inference.examples import (
+    SCORES_SCHEMA,
+    read_cells,
+    score_examples,
+    tally_scores,
+)
+from croplake.inference.model import Classifier, load_classifier, read_labels
+
+RED, GREEN, BLUE = (230, 20, 20), (20, 230, 20), (20, 20, 230)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    keras = pytest.importorskip("keras")
+    layers = keras.layers
+    network = keras.Sequential(
+        [
+            keras.Input((None, None, 3)),
+            layers.Resizing(8, 8),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+    network.layers[-1].set_weights([np.eye(3) * 0.02, np.zeros(3)])
+    folder = tmp_path_factory.mktemp("model")
+    network.save(folder / "model.keras")
+    (folder / "labels.json").write_text(json.dumps(["red", "green", "blue"]))
+    (folder / "settings.json").write_text(json.dumps({"input_side_px": 32, "epochs": 1}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def classifier(model_folder: Path) -> Classifier:
+    return load_classifier(str(model_folder))
+
+
+def jpeg(colour: tuple[int, int, int], width: int = 50, height: int = 30) -> bytes:
+    target = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(target, "JPEG", quality=95)
+    return target.getvalue()
+
+
+def solid(colour: tuple[int, int, int], width: int = 50, height: int = 30) -> Any:  # noqa: ANN401
+    return np.full((height, width, 3), colour, dtype=np.uint8)
+
+
+def examples_of(images: list[bytes], labels: list[int]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict(
+        {
+            t.EXAMPLE_ID: pa.array([f"e{index}" for index in range(len(images))]),
+            t.LABEL_INDEX: pa.array(labels, pa.int32()),
+            t.IMAGE: pa.array(images, pa.binary()),
+        }
+    )
+
+
+def test_jpegs_and_photos_of_any_size_get_the_networks_answer(classifier: Classifier) -> None:
+    colours = [RED, GREEN, BLUE, (0, 0, 0)]
+    pixels = np.array(colours, dtype=np.float64)
+    expected = np.exp(0.02 * pixels)
+    expected /= expected.sum(axis=1, keepdims=True)
+    sizes = [(50, 30), (31, 32), (400, 9), (1, 1)]
+    photos = [solid(colour, *size) for colour, size in zip(colours, sizes, strict=True)]
+    crops = [jpeg(colour, *size) for colour, size in zip(colours, sizes, strict=True)]
+    for answer in (classifier.predict_photos(photos), classifier.predict_jpegs(crops)):
+        assert answer.dtype == np.float32
+        np.testing.assert_allclose(answer, expected, atol=0.01)
+
+
+def test_many_pictures_and_none_have_as_many_answers(classifier: Classifier) -> None:
+    squares = np.stack([np.full((32, 32, 3), index % 256, np.uint8) for index in range(300)])
+    answers = classifier.predict(squares)
+    assert answers.shape == (300, 3)
+    np.testing.assert_allclose(answers[299:], classifier.predict(squares[299:]), atol=1e-6)
+    assert classifier.predict_jpegs([]).shape == (0, 3)
+    assert classifier.predict_photos([]).shape == (0, 3)
+
+
+def test_a_large_photo_is_averaged_not_sampled(classifier: Classifier) -> None:
+    stripes = np.zeros((640, 640, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert np.abs(classifier.fit_photo(stripes).astype(int) - 127).max() <= 2
+
+
+def test_a_photo_is_squeezed_as_a_crop_is_in_training(classifier: Classifier) -> None:
+    small = np.random.default_rng(4).integers(0, 256, (9, 13, 3), dtype=np.uint8)
+    for size in ((700, 300), (33, 90), (20, 15)):
+        target = io.BytesIO()
+        Image.fromarray(small).resize(size).save(target, "JPEG", quality=95)
+        photo = np.asarray(Image.open(target).convert("RGB"))
+        fitted = classifier.fit_photo(photo).astype(int)
+        in_training = classifier.decode_jpeg(target.getvalue()).astype(int)
+        assert np.abs(fitted - in_training).max() <= 4
+
+
+def test_crops_are_decoded_as_in_training(classifier: Classifier) -> None:
+    tf = pytest.importorskip("tensorflow")
+    from croplake.training.decoding import decode_image
+
+    noise = np.random.default_rng(3).integers(0, 256, (45, 70, 3), dtype=np.uint8)
+    target = io.BytesIO()
+    Image.fromarray(noise).save(target, "JPEG")
+    expected = decode_image(tf.constant(target.getvalue()), 32).numpy()
+    np.testing.assert_array_equal(classifier.decode_jpeg(target.getvalue()), expected)
+
+
+def test_a_crop_that_is_no_jpeg_has_a_named_failure(classifier: Classifier) -> None:
+    with pytest.raises(PhotoError, match="broken_photo"):
+        classifier.predict_jpegs([jpeg(RED), b"no JPEG"])
+
+
+def test_a_model_is_loaded_once_in_a_process(model_folder: Path, classifier: Classifier) -> None:
+    assert load_classifier(str(model_folder)) is classifier
+    assert classifier.categories == ("red", "green", "blue")
+
+
+def test_the_file_of_a_model_stands_for_its_folder(model_folder: Path) -> None:
+    file = str(model_folder / "model.keras")
+    assert read_labels(file) == ("red", "green", "blue")
+    answer = load_classifier(file).predict_photos([solid(BLUE)])
+    assert answer.argmax() == 2
+
+
+def test_examples_become_scores_and_scores_figures(classifier: Classifier) -> None:
+    images = [b"torn", jpeg(RED), jpeg(GREEN), jpeg(BLUE), jpeg(RED)]
+    labels = [0, 0, 1, 2, 1]
+    scores = list(score_examples([examples_of(images, labels)], classifier, batch_size=2))
+    table = pa.Table.from_batches(scores, SCORES_SCHEMA).to_pydict()
+    assert table[t.EXAMPLE_ID] == ["e0", "e1", "e2", "e3", "e4"]
+    assert table[t.LABEL_INDEX] == labels
+    assert table[t.STATUS] == ["broken_photo", "ok", "ok", "ok", "ok"]
+    assert table[t.PROBABILITIES][0] is None
+
+    cells = pa.Table.from_batches(tally_scores(scores, num_categories=3))
+    metrics = measure_tally(Tally.from_cells(read_cells(cells), 3), classifier.categories)
+    assert metrics.confusion.tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
+    assert (metrics.top1, metrics.num_unscored) == (0.75, 1)
+
+
+def test_an_answer_that_is_no_number_is_not_counted_as_a_guess() -> None:
+    def nan(squares: Any) -> Any:  # noqa: ANN401
+        return np.full((len(squares), 3), np.nan, np.float32)
+
+    def black(data: bytes, side_px: int) -> Any:  # noqa: ANN401
+        return np.zeros((side_px, side_px, 3))
+
+    diverged = Classifier(nan, black, ("red", "green", "blue"), 8)
+    scores = list(score_examples([examples_of([b"", b""], [0, 1])], diverged, batch_size=8))
+    assert scores[0].column(t.STATUS).to_pylist() == ["not_finite", "not_finite"]
+    cells = pa.Table.from_batches(tally_scores(scores, num_categories=3))
+    with pytest.raises(InputDataError, match="2 could not be scored"):
+        measure_tally(Tally.from_cells(read_cells(cells), 3), diverged.categories)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("labels.json", None, r"labels\.json"),
+        ("labels.json", "{}", "a JSON list of distinct category names"),
+        ("labels.json", '["red", "red", "blue"]', "a JSON list of distinct category names"),
+        ("labels.json", '["red", "green"]', "has 3 outputs, its labels.json has 2 labels"),
+        ("settings.json", "{}", "input_side_px must be a number of pixels, got None"),
+        ("settings.json", "no JSON", r"settings\.json"),
+        ("model.keras", None, "no such model"),
+        ("model.keras", "no zip", "Keras cannot load it"),
+    ],
+)
+def test_a_broken_model_folder_is_named_with_its_file(
+    model_folder: Path, tmp_path: Path, file: str, content: str | None, said: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_text(content)
+    with pytest.raises(InputDataError, match=said) as caught:
+        load_classifier(str(folder))
+    assert str(folder) in str(caught.value)
