@@ -1,0 +1,1 @@
+"""The jobs: each reads tables, writes one step's tables, prints what landed."""

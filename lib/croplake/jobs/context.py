@@ -1,0 +1,214 @@
+"""What every job is given, and the record that every run leaves in `runs`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from rich.console import Console
+
+from croplake import tables as t
+from croplake.conf import Settings
+from croplake.errors import CroplakeError, InputDataError
+from croplake.fetching.getter import HttpLimits
+from croplake.lake import Lake, spark_schema
+from croplake.locks import writing
+from croplake.tables import Table
+
+
+@dataclass
+class JobContext:
+    """A running job's surroundings and its record.
+
+    Attributes:
+        spark: the session.
+        settings: of the run.
+        lake: where tables are read and written.
+        console: for people; standard output.
+        run_id: of this run of this job.
+        read: version of every table read.
+        written: version of every table written.
+        counts: rows by what became of them.
+        model_id: of the model that was made or used.
+    """
+
+    spark: SparkSession
+    settings: Settings
+    lake: Lake
+    console: Console
+    run_id: str = field(default_factory=lambda: new_run_id())
+    read: dict[str, int] = field(default_factory=dict)
+    written: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    model_id: str | None = None
+
+    def read_table(self, table: Table, *, version: int | None = None) -> DataFrame:
+        """A snapshot of a table, its version noted: the given one, or the last."""
+        if self.lake.exists(table):
+            version = self.lake.version(table) if version is None else version
+            self.read[table.name] = version
+        return self.lake.read(table, version=version)
+
+    def http_limits(self) -> HttpLimits:
+        """The settings' limits of a download."""
+        fetch = self.settings.fetch
+        return HttpLimits(
+            connect_timeout_s=fetch.connect_timeout_s,
+            read_timeout_s=fetch.read_timeout_s,
+            max_bytes=fetch.max_photo_bytes,
+            connect_to=dict(fetch.connect_to),
+            contact=fetch.contact,
+            connections=fetch.transfers_per_task,
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """A step of the way.
+
+    Attributes:
+        name: verb_noun.
+        run: does it.
+        writes: tables it holds the locks of.
+        follows: the jobs whose tables it reads.
+        conf_of: the part of the settings that decides what it writes.
+        of_dataset: whether its result belongs to a dataset.
+        always: it finds out itself what is left to do, so a run never skips it.
+    """
+
+    name: str
+    run: Callable[[JobContext], None]
+    writes: tuple[Table, ...]
+    follows: tuple[str, ...] = ()
+    conf_of: Callable[[Settings], Any] = lambda settings: None
+    of_dataset: bool = True
+    always: bool = False
+
+    def dataset(self, settings: Settings) -> str | None:
+        """The dataset its result belongs to."""
+        return settings.dataset.name if self.of_dataset else None
+
+
+def new_run_id() -> str:
+    """A name for a run that sorts by time."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+def settings_hash(job: Job, settings: Settings, inputs: dict[str, dict[str, int]]) -> str:
+    """Hash of all that decides a job's result: its settings and the versions it would read."""
+    parts = {"job": job.name, "settings": _plain(job.conf_of(settings)), "inputs": inputs}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  # anything JSON knows, models included
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def latest_runs(lake: Lake, settings: Settings, jobs: tuple[Job, ...]) -> dict[str, dict[str, Any]]:
+    """The last completed run of each job for the settings' dataset.
+
+    Returns:
+        Job name to its row of `runs`; jobs that never completed are missing.
+    """
+    if not lake.exists(t.RUNS):
+        return {}
+    rows = lake.reader.dataset(t.RUNS.name).to_table().to_pylist()
+    latest: dict[str, dict[str, Any]] = {}
+    for job in jobs:
+        done = [
+            row
+            for row in rows
+            if row[t.JOB] == job.name
+            and row[t.OUTCOME] == "done"
+            and row[t.DATASET] == job.dataset(settings)
+        ]
+        if done:
+            row = max(done, key=lambda row: (row[t.ENDED_AT], row[t.RUN_ID]))
+            latest[job.name] = row | {
+                column: dict(row[column] or ()) for column in (t.TABLES_READ, t.TABLES_WRITTEN)
+            }
+    return latest
+
+
+@contextmanager
+def recorded(context: JobContext, job: Job, hashed: str) -> Iterator[None]:
+    """Holds the job's locks while it runs and adds its row to `runs`, however it ends."""
+    started = datetime.now(UTC)
+    outcome, detail = "failed", None
+    names = tuple(table.name for table in job.writes)
+    with writing(context.lake.root, names, run_id=context.run_id, job=job.name):
+        try:
+            yield
+            outcome = "done"
+        except CroplakeError as error:
+            outcome, detail = ("incomplete" if error.exit_code == 3 else "failed"), str(error)
+            raise
+        except BaseException as error:
+            detail = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            _add_run(context, job, hashed, started, outcome, detail)
+
+
+def _add_run(
+    context: JobContext, job: Job, hashed: str, started: datetime, outcome: str, detail: str | None
+) -> None:
+    row = {
+        t.RUN_ID: context.run_id,
+        t.JOB: job.name,
+        t.DATASET: job.dataset(context.settings),
+        t.SETTINGS: context.settings.model_dump_json(),
+        t.SETTINGS_HASH: hashed,
+        t.TABLES_READ: context.read,
+        t.TABLES_WRITTEN: context.written,
+        t.COUNTS: context.counts,
+        t.MODEL_ID: context.model_id,
+        t.STARTED_AT: started,
+        t.ENDED_AT: datetime.now(UTC),
+        t.OUTCOME: outcome,
+        t.DETAIL: detail,
+    }
+    rows = context.spark.createDataFrame(
+        [tuple(row[name] for name in t.RUNS.columns)], spark_schema(t.RUNS.schema)
+    )
+    context.lake.append(rows, t.RUNS)
+
+
+def model_run(context: JobContext, model_id: str, train_job: Job) -> dict[str, Any]:
+    """The run that trained a model.
+
+    Args:
+        context: of the asking job.
+        model_id: or `latest`, the dataset's newest.
+        train_job: the job that trains.
+
+    Raises:
+        InputDataError: there is no such model in the lake.
+    """
+    rows: list[dict[str, Any]] = []
+    if context.lake.exists(t.RUNS):
+        rows = context.lake.reader.dataset(t.RUNS.name).to_table().to_pylist()
+    trained = [row for row in rows if row[t.JOB] == train_job.name and row[t.OUTCOME] == "done"]
+    dataset = context.settings.dataset.name
+    if model_id == "latest":
+        trained = [row for row in trained if row[t.DATASET] == dataset]
+    else:
+        trained = [row for row in trained if row[t.MODEL_ID] == model_id]
+    if not trained:
+        asked = f"of dataset {dataset}" if model_id == "latest" else model_id
+        raise InputDataError(
+            f"{context.lake.root}: the lake has no model {asked}; train_classifier makes one"
+        )
+    row = max(trained, key=lambda row: (row[t.ENDED_AT], row[t.RUN_ID]))
+    return row | {column: dict(row[column] or ()) for column in (t.TABLES_READ, t.TABLES_WRITTEN)}

@@ -1,0 +1,113 @@
+"""From a command line to a running job: `croplake verb-noun`, `spark-submit jobs/verb_noun.py`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from croplake.conf import Settings
+from croplake.conf.loading import load_settings
+from croplake.errors import CroplakeError, IncompleteError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+DEFAULT_CONF = "conf/local.yaml"
+JOB_SUMMARIES = {
+    "ingest-catalog": "CSV files → classes, photos, boxes, rejected_rows",
+    "select-boxes": "boxes + dataset spec → selected_boxes",
+    "fetch-crops": "selected_boxes + photo hosts → crops",
+    "build-examples": "crops → examples (training shards)",
+    "train-classifier": "examples → a Keras model, by N distributed workers",
+    "evaluate-classifier": "examples + model → evaluations, confusion matrix",
+    "classify-photos": "new photos + model → predictions (table and CSV)",
+}
+"""Every job, in the order the data takes, for the command line's help."""
+
+
+def add_conf_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what every job takes."""
+    parser.add_argument(
+        "--conf", default=DEFAULT_CONF, metavar="FILE", help=f"settings (default {DEFAULT_CONF})"
+    )
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY.PATH=VALUE",
+        help="overrides a setting, value in YAML; may be repeated",
+    )
+
+
+def main(job_name: str, argv: Sequence[str] | None = None) -> int:
+    """Runs one job as a process of its own.
+
+    Args:
+        job_name: verb_noun.
+        argv: arguments; None takes the process's.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(
+        prog=job_name, description=JOB_SUMMARIES[job_name.replace("_", "-")]
+    )
+    add_conf_arguments(parser)
+    arguments = parser.parse_args(argv)
+    return guarded(lambda: run_named(job_name, arguments.conf, arguments.overrides))
+
+
+def run_named(job_name: str, conf: str, overrides: Sequence[str]) -> None:
+    """Loads the settings, then runs one job, or `run`: all of them."""
+    settings = load_settings(conf, overrides)
+    from croplake.jobs.way import JOBS, run_all, run_job  # after the settings hold: it loads Spark
+
+    console = Console()
+    with surroundings(job_name, settings, console) as (spark, settings):
+        if job_name == "run":
+            run_all(spark, settings, console)
+        else:
+            job = next(job for job in JOBS if job.name == job_name)
+            run_job(spark, job, settings, console)
+
+
+@contextmanager
+def surroundings(
+    name: str, settings: Settings, console: Console
+) -> Iterator[tuple[SparkSession, Settings]]:
+    """A session, and the miniature world where the settings have one.
+
+    Yields:
+        The session, and the settings with the world's address in them.
+    """
+    from croplake.jobs.world import world_served
+    from croplake.session import check_java, spark_session
+
+    check_java()
+    with (
+        world_served(settings, console) as served,
+        spark_session(f"croplake {name}", settings.spark) as spark,
+    ):
+        yield spark, served
+
+
+def guarded(command: Callable[[], None]) -> int:
+    """Runs a command and turns what the user can act on into one message and an exit code."""
+    try:
+        command()
+    except CroplakeError as error:
+        print(f"croplake: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except KeyboardInterrupt:
+        message = (
+            "croplake: interrupted; what was committed stays, the same command goes on from there"
+        )
+        print(message, file=sys.stderr)  # noqa: T201
+        return IncompleteError.exit_code
+    return 0

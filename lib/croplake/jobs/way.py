@@ -1,0 +1,91 @@
+"""All jobs in the order the data takes, and running them: one, or all that is not up to date."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from pyspark.sql import SparkSession
+from rich.console import Console
+
+from croplake import tables as t
+from croplake.conf import Settings
+from croplake.jobs import (
+    build_examples,
+    classify_photos,
+    evaluate_classifier,
+    fetch_crops,
+    ingest_catalog,
+    select_boxes,
+    train_classifier,
+)
+from croplake.jobs.context import Job, JobContext, latest_runs, recorded, settings_hash
+from croplake.lake import Lake
+
+JOBS: Final[tuple[Job, ...]] = (
+    ingest_catalog.JOB,
+    select_boxes.JOB,
+    fetch_crops.JOB,
+    build_examples.JOB,
+    train_classifier.JOB,
+    evaluate_classifier.JOB,
+    classify_photos.JOB,
+)
+
+
+def run_job(spark: SparkSession, job: Job, settings: Settings, console: Console) -> JobContext:
+    """Runs one job, whatever ran before.
+
+    Returns:
+        What it read, wrote and counted.
+
+    Raises:
+        CroplakeError: as the job says.
+    """
+    context = JobContext(spark, settings, Lake(spark, settings.lake.root), console)
+    hashed = settings_hash(job, settings, _inputs(job, latest_runs(context.lake, settings, JOBS)))
+    with recorded(context, job, hashed):
+        job.run(context)
+    return context
+
+
+def run_all(spark: SparkSession, settings: Settings, console: Console) -> None:
+    """Runs the whole way; a job whose settings and inputs are those of its last run is skipped.
+
+    Raises:
+        CroplakeError: of the job that stopped; the next run goes on with it.
+    """
+    lake = Lake(spark, settings.lake.root)
+    for job in JOBS:
+        if job is classify_photos.JOB and not classify_photos.has_photos(settings):
+            continue
+        latest = latest_runs(lake, settings, JOBS)
+        hashed = settings_hash(job, settings, _inputs(job, latest))
+        if not job.always and _is_current(lake, latest.get(job.name), hashed):
+            console.print(f"[dim]{job.name}: up to date", highlight=False)
+            continue
+        started = time.monotonic()
+        run_job(spark, job, settings, console)
+        seconds = time.monotonic() - started
+        console.print(f"[dim]{job.name}: {seconds:.0f} s", highlight=False)
+
+
+def _inputs(job: Job, latest: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the jobs it follows left behind last: table versions, and the model if any."""
+    return {
+        name: {
+            "written": latest[name][t.TABLES_WRITTEN],
+            "model_id": latest[name][t.MODEL_ID],
+        }
+        for name in job.follows
+        if name in latest
+    }
+
+
+def _is_current(lake: Lake, last: dict[str, Any] | None, hashed: str) -> bool:
+    if last is None or last[t.SETTINGS_HASH] != hashed:
+        return False
+    return all(
+        lake.reader.exists(table) and lake.reader.version(table) >= version
+        for table, version in last[t.TABLES_WRITTEN].items()
+    )

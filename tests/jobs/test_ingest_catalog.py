@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from croplake import tables as t
+from croplake.catalog.formats import BOXES_HEADER, PHOTOS_HEADER, XCLICK_HEADER
+from croplake.errors import InputDataError
+from tests.jobs.world import (
+    APPLE,
+    CLASSES_CSV,
+    PEAR,
+    box_row,
+    hand_made_settings,
+    photo_row,
+    rows_of,
+    run,
+    write_csv,
+)
+
+A, B, C = "00000000000000aa", "00000000000000bb", "00000000000000cc"
+
+
+def test_rows_become_photos_boxes_and_classes(spark: SparkSession, tmp_path: Path) -> None:
+    title = '"He said ""cheese"", twice"'
+    write_csv(
+        tmp_path / "photos.csv",
+        PHOTOS_HEADER,
+        [
+            photo_row(A, Title=title, Rotation="90.0", Thumbnail300KURL=""),
+            photo_row(B, Title='"Äpfel, 林檎 🍎"', Rotation="", OriginalSize="", Author=""),
+        ],
+    )
+    write_csv(
+        tmp_path / "boxes.csv",
+        (*BOXES_HEADER, *XCLICK_HEADER),
+        [box_row(A, clicks=True), box_row(B, PEAR, clicks=True, IsOccluded="-1", IsGroupOf="1")],
+    )
+    settings = hand_made_settings(tmp_path)
+    run(spark, "ingest_catalog", settings)
+    photos = {row[t.IMAGE_ID]: row for row in rows_of(settings, "photos")}
+    assert photos[A][t.TITLE] == 'He said "cheese", twice'
+    assert photos[A][t.ROTATION_DEG] == 90
+    assert photos[A][t.THUMBNAIL_URL] is None
+    assert photos[B][t.TITLE] == "Äpfel, 林檎 🍎"
+    assert photos[B][t.ROTATION_DEG] is None
+    assert photos[B][t.ORIGINAL_SIZE_BYTES] is None
+    boxes = {row[t.IMAGE_ID]: row for row in rows_of(settings, "boxes")}
+    assert [boxes[B][flag] for flag in t.FLAGS] == [-1, 0, 1, 0, 0]
+    assert [boxes[A][corner] for corner in t.CORNERS] == [0.1, 0.6, 0.2, 0.9]
+    assert boxes[A][t.SUBSET] == "train"
+    counts = {row[t.CLASS_NAME]: row for row in rows_of(settings, "classes")}
+    assert counts["Pear"][t.NUM_BOXES_TRAIN] == 1
+    assert counts["Pear"][t.PARENT_MIDS] == ["/m/0fruit"]
+    assert counts["Fruit"][t.NUM_BOXES_TRAIN] == 0
+    assert rows_of(settings, "rejected_rows") == []
+
+
+def test_a_box_id_is_the_md5_of_photo_class_and_corners_in_millionths(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    write_csv(tmp_path / "boxes.csv", BOXES_HEADER, [box_row(A, XMin="0.1234567", XMax="1")])
+    settings = hand_made_settings(tmp_path)
+    run(spark, "ingest_catalog", settings)
+    (box,) = rows_of(settings, "boxes")
+    text = f"{A}|{APPLE}|123457|1000000|200000|900000"
+    assert box[t.BOX_ID] == hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def test_equal_boxes_merge_into_the_most_confident_and_are_counted(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    rows = [
+        box_row(A, Confidence="0.5", Source="xclick", IsOccluded="1"),
+        box_row(A, Confidence="1", Source="activemil"),
+        box_row(A, XMin="0.10000001", Confidence="0.7"),
+        box_row(B),
+    ]
+    write_csv(tmp_path / "boxes.csv", BOXES_HEADER, rows)
+    settings = hand_made_settings(tmp_path)
+    context = run(spark, "ingest_catalog", settings)
+    boxes = {row[t.IMAGE_ID]: row for row in rows_of(settings, "boxes")}
+    assert len(boxes) == 2
+    assert (boxes[A][t.CONFIDENCE], boxes[A][t.SOURCE]) == (1.0, "activemil")
+    assert context.counts["equal boxes merged"] == 2
+
+
+def test_rows_that_cannot_be_read_are_kept_aside_with_file_line_text_and_reason(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    bad_boxes = {
+        "wrong_number_of_columns": f"{A},xclick,{APPLE},1,0.1,0.6",
+        "unknown_class": box_row(A, "/m/0nobody"),
+        "bad_image_id": box_row("not-hex"),
+        "bad_corner": box_row(A, XMax="1.5"),
+        "corners_reversed": box_row(A, YMin="0.9", YMax="0.2"),
+        "bad_flag": box_row(A, IsInside="7"),
+        "bad_confidence": box_row(A, Confidence="sure"),
+    }
+    lines = [box_row(A), *bad_boxes.values(), box_row(B), bad_boxes["bad_flag"]]
+    write_csv(tmp_path / "boxes.csv", BOXES_HEADER, lines)
+    bad_photos = {
+        "wrong_subset": photo_row(B, Subset="test"),
+        "bad_rotation": photo_row(C, Rotation="45.0"),
+        "bad_original_size": photo_row(C, OriginalSize="big"),
+    }
+    write_csv(tmp_path / "photos.csv", PHOTOS_HEADER, [photo_row(A), *bad_photos.values()])
+    settings = hand_made_settings(tmp_path)
+    context = run(spark, "ingest_catalog", settings)
+    found = {
+        (Path(row[t.FILE]).name, row[t.LINE], row[t.REASON], row[t.TEXT])
+        for row in rows_of(settings, "rejected_rows")
+    }
+    expected = {
+        ("boxes.csv", number, reason, text)
+        for number, (reason, text) in enumerate(bad_boxes.items(), start=3)
+    }
+    expected.add(("boxes.csv", 11, "bad_flag", bad_boxes["bad_flag"]))
+    expected |= {
+        ("photos.csv", number, reason, text)
+        for number, (reason, text) in enumerate(bad_photos.items(), start=3)
+    }
+    assert found == expected
+    assert context.counts["rejected: bad_flag"] == 2
+    assert len(rows_of(settings, "boxes")) == 2
+    assert len(rows_of(settings, "photos")) == 1
+
+
+def test_a_wrong_header_is_refused_by_name(spark: SparkSession, tmp_path: Path) -> None:
+    write_csv(tmp_path / "boxes.csv", PHOTOS_HEADER, [])
+    with pytest.raises(InputDataError) as error:
+        run(spark, "ingest_catalog", hand_made_settings(tmp_path))
+    assert f"{tmp_path}/boxes.csv: wrong header" in str(error.value)
+    assert "missing  Source, LabelName" in str(error.value)
+
+
+def test_a_file_that_breaks_off_inside_a_row_is_refused_by_name(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    path = write_csv(tmp_path / "boxes.csv", BOXES_HEADER, [box_row(A), box_row(B)])
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputDataError, match=r"boxes\.csv: truncated, its last row ends after"):
+        run(spark, "ingest_catalog", hand_made_settings(tmp_path))
+
+
+def test_a_file_without_a_last_line_break_is_whole(spark: SparkSession, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "boxes.csv", BOXES_HEADER, [box_row(A)])
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    settings = hand_made_settings(tmp_path)
+    run(spark, "ingest_catalog", settings)
+    assert len(rows_of(settings, "boxes")) == 1
+
+
+def test_a_file_of_mostly_unreadable_rows_is_refused_before_anything_is_replaced(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    settings = hand_made_settings(tmp_path)
+    write_csv(tmp_path / "boxes.csv", BOXES_HEADER, [box_row(A)])
+    run(spark, "ingest_catalog", settings)
+    bad = [box_row(A, "/m/0nobody") for _ in range(200)]
+    write_csv(tmp_path / "boxes.csv", BOXES_HEADER, [*bad, *[box_row(B)] * 1000])
+    with pytest.raises(InputDataError, match=r"200 of 1200 rows cannot be read \(unknown_class"):
+        run(spark, "ingest_catalog", settings)
+    assert [row[t.IMAGE_ID] for row in rows_of(settings, "boxes")] == [A]
+
+
+def test_windows_line_ends_and_v5_classes_without_a_header_are_read(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    path = write_csv(tmp_path / "boxes.csv", BOXES_HEADER, [box_row(A), box_row(B)])
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    (tmp_path / "classes.csv").write_text(CLASSES_CSV.split("\n", 1)[1])
+    settings = hand_made_settings(tmp_path)
+    run(spark, "ingest_catalog", settings)
+    assert len(rows_of(settings, "boxes")) == 2
+    assert rows_of(settings, "rejected_rows") == []
+
+
+def test_a_missing_file_is_named(spark: SparkSession, tmp_path: Path) -> None:
+    settings = hand_made_settings(tmp_path)
+    (tmp_path / "photos.csv").unlink()
+    with pytest.raises(InputDataError, match=r"photos\.csv: no such file"):
+        run(spark, "ingest_catalog", settings)
