@@ -1,0 +1,61 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-full check format bench reference lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+READERS := build/readers
+# A half-made environment carries no stamp and is made again.
+READY := $(VENV)/.ready
+READERS_READY := $(READERS)/.ready
+
+help: ## Show the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: $(READY) ## The whole way on the miniature world: CSVs to crops to classifier to predictions
+	$(BIN)/croplake run --conf conf/local.yaml
+
+test: $(READY) $(READERS_READY) ## All tests but the long ones
+	$(BIN)/python -m pytest -m "not full"
+
+test-full: $(READY) $(READERS_READY) ## All tests, the long ones too
+	$(BIN)/python -m pytest
+
+check: $(READY) ## Format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY) ## Format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(addprefix bench-,$(patsubst tests/benchmarks/bench_%.py,%,$(wildcard tests/benchmarks/bench_*.py))) ## All benchmarks; one: make bench-NAME
+
+bench-%: $(READY)
+	$(BIN)/python tests/benchmarks/bench_$*.py
+
+reference: $(READY) ## Write the configuration reference from the models
+	$(BIN)/python -m croplake.conf.reference > conf/README.md
+
+lock: $(READY) ## Resolve the dependencies anew into requirements.lock and tests/readers/requirements.lock
+	$(BIN)/python -m venv build/lock
+	build/lock/bin/python -m pip install --quiet uv
+	build/lock/bin/uv pip compile pyproject.toml --extra train --extra dev --generate-hashes --universal \
+		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --upgrade -q -o requirements.lock
+	build/lock/bin/uv pip compile tests/readers/requirements.in --generate-hashes --universal \
+		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --upgrade -q -o tests/readers/requirements.lock
+
+clean: ## Remove the environments, the lake, the miniature world and all caches
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis spark-warehouse lib/*.egg-info
+
+$(READY): requirements.lock pyproject.toml
+	@python=$$(sh deploy/preflight.sh) || exit $$?; echo "making $(VENV) (about 3 minutes)"; \
+	$$python -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(READERS_READY): tests/readers/requirements.lock | $(READY)
+	$(BIN)/python -m venv --clear $(READERS)
+	$(READERS)/bin/python -m pip install --quiet --require-hashes -r $<
+	touch $@
