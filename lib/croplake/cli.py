@@ -14,6 +14,7 @@ from croplake import __version__, open_lake
 from croplake.conf.loading import load_settings
 from croplake.jobs.entry import JOB_SUMMARIES, add_conf_arguments, guarded, run_named
 from croplake.reader import TableInfo
+from croplake.summary import titled
 
 _EXIT_CODES = (
     "exit codes: 0 done, 2 bad arguments or settings, 3 incomplete but resumable, "
@@ -65,7 +66,7 @@ def _print_tables(arguments: argparse.Namespace) -> None:
     if not infos:
         console.print(f"{settings.lake.root}: no tables yet; croplake run makes them")
         return
-    table = Table(title=settings.lake.root, title_justify="left")
+    table = Table()
     table.add_column("name")
     for column in ("version", "rows", "bytes", "changed_at"):
         table.add_column(column, justify="right")
@@ -74,7 +75,7 @@ def _print_tables(arguments: argparse.Namespace) -> None:
         age = f"{info.changed_at:%Y-%m-%d %H:%M:%S}"
         numbers = (str(info.version), f"{info.rows:,}", f"{info.bytes:,}", age)
         table.add_row(info.name, *numbers, info.path)
-    console.print(table)
+    console.print(titled(settings.lake.root, table))
 
 
 def _plain(info: TableInfo) -> dict[str, str | int]:

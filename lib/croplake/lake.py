@@ -71,20 +71,9 @@ class Lake:
             empty = self._spark.createDataFrame([], spark_schema(table.schema))
             self._writer(empty, table, "append").save(self.path(table))
 
-    def append(
-        self, df: DataFrame, table: Table, *, transaction: tuple[str, int] | None = None
-    ) -> None:
-        """Adds rows in one commit.
-
-        Args:
-            df: exactly the table's columns.
-            table: where to.
-            transaction: application id and number; Delta drops a commit it has seen before.
-        """
-        writer = self._writer(df, table, "append")
-        if transaction is not None:
-            writer = writer.option("txnAppId", transaction[0]).option("txnVersion", transaction[1])
-        writer.save(self.path(table))
+    def append(self, df: DataFrame, table: Table) -> None:
+        """Adds rows, exactly the table's columns, in one commit."""
+        self._writer(df, table, "append").save(self.path(table))
 
     def replace(
         self,

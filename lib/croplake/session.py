@@ -50,9 +50,6 @@ _PROPERTIES: Final = {
     "spark.sql.execution.arrow.maxRecordsPerBatch": "64",
     # crops has two partitions a recipe: two open files cost less than sorting rows full of bytes.
     "spark.sql.maxConcurrentOutputFileWriters": "4",
-    # JPEG gains nothing from either.
-    "spark.sql.parquet.compression.codec": "snappy",
-    "spark.hadoop.parquet.enable.dictionary": "true",
 }
 
 

@@ -9,11 +9,13 @@ import yaml
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from croplake.catalog.formats import BOXES_HEADER, PHOTOS_HEADER, XCLICK_HEADER
+from croplake.catalog.formats import BOXES_HEADER, PHOTOS_HEADER, SUBSETS, XCLICK_HEADER
 from croplake.conf import Settings
 from croplake.conf.loading import load_settings
 from croplake.jobs.context import JobContext
 from croplake.jobs.way import JOBS, run_job
+from croplake.miniature import MiniatureServer, World
+from croplake.miniature.csvs import BOXES_FILES, CLASSES_FILE, HIERARCHY_FILE, PHOTOS_FILES
 
 APPLE, PEAR, FRUIT = "/m/0apple", "/m/0pear", "/m/0fruit"
 CLASSES_CSV = f"LabelName,DisplayName\n{APPLE},Apple\n{PEAR},Pear\n{FRUIT},Fruit\n"
@@ -99,3 +101,30 @@ def rows_of(settings: Settings, table: str) -> list[dict[str, Any]]:
     from croplake import open_lake
 
     return list(open_lake(settings.lake.root).dataset(table).to_table().to_pylist())
+
+
+def miniature_settings(
+    world: World,
+    server: MiniatureServer,
+    folder: Path,
+    **changes: Any,  # noqa: ANN401
+) -> Settings:
+    """Settings over a drawn world; the lake lies in `folder`."""
+    values: dict[str, Any] = {
+        "lake": {"root": str(folder / "lake")},
+        "catalog": {
+            "classes": str(world.csv_dir / CLASSES_FILE),
+            "hierarchy": str(world.csv_dir / HIERARCHY_FILE),
+            "photos": {name: str(world.csv_dir / PHOTOS_FILES[name]) for name in SUBSETS},
+            "boxes": {name: str(world.csv_dir / BOXES_FILES[name]) for name in SUBSETS},
+        },
+        "dataset": {"name": "miniature", "classes": list(world.class_names)},
+    }
+    fetch = {
+        "mirror_url": "http://open-images-dataset.s3.amazonaws.com/{subset}/{image_id}.jpg",
+        "connect_to": server.connect_to,
+        "recipe": {"max_side_px": 96},
+    }
+    conf = folder / "conf.yaml"
+    conf.write_text(yaml.safe_dump(values | changes | {"fetch": fetch | changes.get("fetch", {})}))
+    return load_settings(str(conf))

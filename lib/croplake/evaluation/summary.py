@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from croplake.evaluation.metrics import Metrics
+from croplake.summary import titled
 
 
 def summarize(metrics: Metrics, *, title: str, max_categories: int = 40) -> Group:
@@ -24,11 +25,11 @@ def summarize(metrics: Metrics, *, title: str, max_categories: int = 40) -> Grou
     Returns:
         What `rich.print` prints; nothing is printed here.
     """
-    return Group(_overall(metrics, title), _by_category(metrics, max_categories))
+    return Group(titled(title, _overall(metrics)), _by_category(metrics, max_categories))
 
 
-def _overall(metrics: Metrics, title: str) -> Table:
-    table = Table(title=escape(title), title_justify="left", show_header=False)
+def _overall(metrics: Metrics) -> Table:
+    table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_row("examples", f"{metrics.num_examples:,}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,6 +61,30 @@ def _prepare_tensorflow() -> None:
     # Spark gives each Python worker its share of the cores by this name; TensorFlow has its own.
     if "OMP_NUM_THREADS" in os.environ:
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
+    with _stderr_unless_it_fails():
+        import tensorflow  # noqa: F401  # its import is the point
+
+
+@contextmanager
+def _stderr_unless_it_fails() -> Iterator[None]:
+    """Drops what native code writes to standard error, unless an exception comes of it.
+
+    Whatever its log level, TensorFlow tells every process while it is loaded of oneDNN and of
+    CUDA drivers that are not there.
+    """
+    with tempfile.TemporaryFile() as kept:
+        sys.stderr.flush()
+        original = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(original, kept.read())
+            raise
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
 
 
 def _read_network(uri: str) -> _Network:

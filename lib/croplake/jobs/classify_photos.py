@@ -20,6 +20,7 @@ from croplake.inference.spark import classify
 from croplake.jobs import train_classifier
 from croplake.jobs.context import Job, JobContext, model_run
 from croplake.jobs.train_classifier import model_folder
+from croplake.summary import titled
 
 _SHOWN = 12
 
@@ -67,7 +68,8 @@ def run(context: JobContext) -> None:
 
     write_csv(rows(), csv_file, top=conf.top)
     context.counts |= dict(statuses)
-    context.console.print(_table(shown, statuses))
+    found = ", ".join(f"{status} {count:,}" for status, count in statuses.most_common())
+    context.console.print(titled(f"classify_photos: {found}", _table(shown)))
     context.console.print(f"all of them: {csv_file}", highlight=False, soft_wrap=True)
 
 
@@ -80,9 +82,8 @@ def _model(context: JobContext) -> tuple[str, str]:
     return model_folder(context.lake.root, trained[t.MODEL_ID]), trained[t.MODEL_ID]
 
 
-def _table(shown: list[dict[str, Any]], statuses: Counter[str]) -> Table:
-    counts = ", ".join(f"{status} {count:,}" for status, count in statuses.most_common())
-    table = Table(title=f"classify_photos: {counts}", title_justify="left")
+def _table(shown: list[dict[str, Any]]) -> Table:
+    table = Table()
     table.add_column("photo")
     table.add_column("category")
     table.add_column("probability", justify="right")

@@ -84,12 +84,12 @@ def _fetch(context: JobContext, chunks: list[str], num_photos: int) -> None:
         progress_listener(host, display.add) as address,
         ThreadPoolExecutor(_CHUNKS_IN_FLIGHT, thread_name_prefix="chunk") as pool,
     ):
-        waiting = iter(enumerate(chunks))
+        waiting = iter(chunks)
         under_way: set[Future[None]] = set()
         try:
             for _ in chunks:
-                while len(under_way) < _CHUNKS_IN_FLIGHT and (item := next(waiting, None)):
-                    under_way.add(pool.submit(_fetch_chunk, context, *item, address))
+                while len(under_way) < _CHUNKS_IN_FLIGHT and (file := next(waiting, None)):
+                    under_way.add(pool.submit(_fetch_chunk, context, file, address))
                 done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
                 for chunk in done:
                     chunk.result()
@@ -105,7 +105,7 @@ def _fetch(context: JobContext, chunks: list[str], num_photos: int) -> None:
             ) from error
 
 
-def _fetch_chunk(context: JobContext, number: int, file: str, address: tuple[str, int]) -> None:
+def _fetch_chunk(context: JobContext, file: str, address: tuple[str, int]) -> None:
     conf = context.settings.fetch
     fetcher = PartitionFetcher(
         rules=FetchRules(
@@ -126,7 +126,7 @@ def _fetch_chunk(context: JobContext, number: int, file: str, address: tuple[str
     tasks = context.spark.read.parquet(file)
     slots = context.spark.sparkContext.defaultParallelism
     crops = tasks.repartition(slots).mapInArrow(fetch, spark_schema(t.CROPS.schema))
-    context.lake.append(crops, t.CROPS, transaction=(context.run_id, number))
+    context.lake.append(crops, t.CROPS)
 
 
 def _drop_superseded(context: JobContext) -> None:

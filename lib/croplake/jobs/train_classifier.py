@@ -13,6 +13,7 @@ from croplake import tables as t
 from croplake.errors import InputDataError
 from croplake.jobs.context import Job, JobContext
 from croplake.jobs.select_boxes import chosen_categories
+from croplake.summary import titled
 
 if TYPE_CHECKING:
     from croplake.training.workers import TrainingResult
@@ -77,14 +78,12 @@ def _print_epoch(context: JobContext, record: dict[str, float]) -> None:
         for name, digits in _EPOCH_FIGURES.items()
         if name in record
     )
-    context.console.print(text, highlight=False)
+    context.console.print(text, highlight=False, soft_wrap=True)
 
 
 def _print_result(context: JobContext, result: TrainingResult, folder: str) -> None:
     last = result.history[-1]
-    table = Table(
-        title=f"train_classifier: {context.model_id}", title_justify="left", show_header=False
-    )
+    table = Table(show_header=False)
     table.add_column("what")
     table.add_column("figure", justify="right")
     for name, digits in _EPOCH_FIGURES.items():
@@ -95,7 +94,7 @@ def _print_result(context: JobContext, result: TrainingResult, folder: str) -> N
     table.add_row("weights, SHA-256", ", ".join(sorted({d[:12] for d in result.digests})))
     for file in storage.list_files(folder):
         table.add_row(file.rsplit("/", 1)[-1], f"{storage.size_bytes(file):,} bytes")
-    context.console.print(table)
+    context.console.print(titled(f"train_classifier: {context.model_id}", table))
     context.console.print(f"model: {folder}", highlight=False, soft_wrap=True)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 Fault = Literal["gone", "mirror_gone", "truncated", "empty", "html", "busy"]
 
-BUSY_ANSWERS: Final = 3
+BUSY_ANSWERS: Final = 1
 """Requests for each address of a busy photo that get 503 before it is served."""
 
 _SHARES: Final[tuple[tuple[Fault, float], ...]] = (

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 Rgb = tuple[int, int, int]
-_SUPERSAMPLING: Final = 3
+_SUPERSAMPLING: Final = 2
 
 
 @dataclass(frozen=True)
