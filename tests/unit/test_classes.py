@@ -46,8 +46,8 @@ def test_categories_stand_in_alphabetical_order() -> None:
 def test_an_unknown_class_stops_with_did_you_mean() -> None:
     with pytest.raises(SettingsError) as error:
         pick_classes(["Sandwhich", "Apple", "*zzz*"], CLASSES)
-    assert "no class matches 'Sandwhich'; did you mean: Sandwich" in str(error.value)
-    assert "no class matches '*zzz*'" in str(error.value)
+    assert 'no class matches "Sandwhich"; did you mean: Sandwich' in str(error.value)
+    assert 'no class matches "*zzz*"' in str(error.value)
 
 
 def test_a_class_list_is_read_with_and_without_a_header() -> None:

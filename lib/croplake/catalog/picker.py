@@ -29,7 +29,7 @@ def pick_classes(wanted: Sequence[str], classes: Sequence[ClassEntry]) -> dict[s
         matches = _matches(text, classes)
         found |= {entry.mid: entry.name for entry in matches}
         if not matches:
-            problems.append(f"no class matches {text!r}{_did_you_mean(text, classes)}")
+            problems.append(f'no class matches "{text}"{_did_you_mean(text, classes)}')
     if problems:
         raise SettingsError("\n".join(problems))
     return dict(sorted(found.items(), key=lambda item: item[1]))
