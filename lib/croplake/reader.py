@@ -97,7 +97,7 @@ class LakeReader:
             InputDataError: there is no such table or version.
         """
         wanted = [(column, "=", value) for column, value in (partition or {}).items()]
-        return sorted(self._open(name, version).file_uris(partition_filters=wanted or None))
+        return sorted(self._open(name, version).file_uris(file_pruning_predicate=wanted or None))
 
     def dataset(self, name: str, *, version: int | None = None) -> pads.Dataset:
         """A snapshot as a pyarrow dataset, partition columns included.

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
+from pyspark.sql import SparkSession
+from rich.console import Console
 
+from croplake.conf import Settings
+from croplake.jobs.way import run_all
 from croplake.miniature import MiniatureServer, World, build_world, serve_world
+from tests.jobs.world import miniature_settings
+
+
+@dataclass(frozen=True)
+class WholeWay:
+    """A run of all jobs: its settings and what it printed."""
+
+    settings: Settings
+    printed: str
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +35,29 @@ def server(world: World) -> Iterator[MiniatureServer]:
     """The world's hosts, as if asked for the first time."""
     with serve_world(world) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def whole_way(
+    spark: SparkSession, world: World, tmp_path_factory: pytest.TempPathFactory
+) -> WholeWay:
+    """The whole way, run once; tests look at what it left and change nothing."""
+    folder = tmp_path_factory.mktemp("way")
+    printed = io.StringIO()
+    with serve_world(world) as server:
+        settings = miniature_settings(
+            world,
+            server,
+            folder,
+            train={
+                "weights": "none",
+                "trainable": "all",
+                "alpha": 0.35,
+                "input_side_px": 32,
+                "epochs": 2,
+                "dense_units": 32,
+            },
+            classify={"photos": [str(world.new_photos_dir)]},
+        )
+        run_all(spark, settings, Console(file=printed, width=100))
+    return WholeWay(settings, printed.getvalue())

@@ -13,8 +13,11 @@ from croplake import storage
 from croplake.conf import ExamplesConf
 
 _MIN_ROW_GROUP_BYTES: Final = 64 * 1024
-_PARQUET_CHECK_ROWS: Final = 100
-"""Parquet's writer looks at a row group's size every so many rows at the soonest."""
+CHECK_ROWS: Final = 4
+"""Parquet's writer looks at a row group's size every so many rows at the soonest; its own 100 lets
+a row group of large crops grow to several times its limit."""
+_AIM: Final = 0.9
+"""Share of the greatest row group that is aimed at: the writer closes it a few rows late."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,11 @@ def plan_layout(
     train_bytes = mean_bytes * train_rows
     max_rows = max(1, int(conf.file_bytes * 0.9 / mean_bytes))
     num_files = max(1, math.ceil(num_rows / max_rows))
-    # Half of an even share, because the writer closes a row group somewhat late.
-    wanted_bytes = int(train_bytes / min_row_groups / 2)
-    row_group_bytes = max(_MIN_ROW_GROUP_BYTES, min(conf.row_group_bytes, wanted_bytes))
-    rows_per_group = max(_PARQUET_CHECK_ROWS, row_group_bytes / mean_bytes)
+    # Half of an even share: the files' last row groups are smaller than the rest.
+    wanted_bytes = train_bytes / min_row_groups / 2
+    greatest_bytes = conf.row_group_bytes * _AIM
+    row_group_bytes = int(max(_MIN_ROW_GROUP_BYTES, min(greatest_bytes, wanted_bytes)))
+    rows_per_group = max(CHECK_ROWS, row_group_bytes / mean_bytes)
     if train_rows / rows_per_group < min_row_groups:
         # Too few rows for the writer to look at them often enough: files part them instead.
         num_files = max(num_files, min(min_row_groups, train_rows))
