@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import socket
 import socketserver
 import threading
@@ -14,6 +16,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Final
+
+from PIL import Image
 
 from croplake.miniature.csvs import BOXES_FILES, CLASSES_FILE, HIERARCHY_FILE, PHOTOS_FILES
 from croplake.miniature.faults import BUSY_ANSWERS, Fault
@@ -91,7 +95,7 @@ class MiniatureServer:
 
     def _answer(self, host: str, path: str) -> tuple[int, dict[str, str], bytes]:
         if path == _UNAVAILABLE:
-            return 200, {"Content-Type": "image/png"}, b"\x89PNG\r\n\x1a\nunavailable"
+            return 200, {"Content-Type": "image/png"}, _placeholder()
         file = self._files.get((_family(host), path))
         if file is None:
             return 404, {"Content-Type": "text/plain"}, b"no such address\n"
@@ -135,6 +139,14 @@ def _family(host: str) -> str:
 
 def _type_of(path: str) -> str:
     return _TYPES.get(Path(path).suffix, "application/octet-stream")
+
+
+@functools.cache
+def _placeholder() -> bytes:
+    """What Flickr shows for a photo that is gone: a sound picture, told by its address alone."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (500, 374), (243, 245, 246)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _routes(world: World) -> dict[tuple[str, str], _File]:

@@ -86,10 +86,11 @@ def build_world(root: Path, *, num_photos: int, seed: int) -> World:
     Raises:
         SettingsError: the folder holds something else.
     """
-    wanted = {"format_version": FORMAT_VERSION, "num_photos": num_photos, "seed": seed}
+    wanted = json.dumps({"format_version": FORMAT_VERSION, "num_photos": num_photos, "seed": seed})
     world = World(root, num_photos, seed)
     done = root / _DONE
-    if done.exists() and json.loads(done.read_text()) == wanted:
+    # As bytes: a file of someone else, or one cut off by a kill, need not be JSON.
+    if done.is_file() and done.read_bytes() == wanted.encode():
         return world
     _clear(root)
     photos = list(_draw(root, num_photos, seed))
@@ -98,16 +99,24 @@ def build_world(root: Path, *, num_photos: int, seed: int) -> World:
     faults = choose_faults([photo.image_id for photo in photos], seed)
     (root / "faults.json").write_text(json.dumps(faults))
     (root / "photos.json").write_text(json.dumps([asdict(photo) for photo in photos]))
-    done.write_text(json.dumps(wanted))
+    done.write_text(wanted)
     return world
 
 
 def _clear(root: Path) -> None:
-    if root.exists() and any(root.iterdir()) and not (root / _MARKER).exists():
+    """Empties the folder; a killed removal leaves its marker, but no world that seems whole."""
+    is_empty = not root.exists() or (root.is_dir() and not any(root.iterdir()))
+    if not is_empty and not (root / _MARKER).exists():
         raise SettingsError(f"{root} is not a miniature world and not empty; choose another folder")
-    shutil.rmtree(root, ignore_errors=True)
-    root.mkdir(parents=True)
+    root.mkdir(parents=True, exist_ok=True)
     (root / _MARKER).touch()
+    (root / _DONE).unlink(missing_ok=True)
+    # Not the folder itself: it may be a link or a mounted disk.
+    for path in root.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != _MARKER:
+            path.unlink()
 
 
 def _draw(root: Path, num_photos: int, seed: int) -> Iterator[PhotoFacts]:
