@@ -32,7 +32,7 @@ format: $(READY) ## Format and mend what can be mended
 bench: $(addprefix bench-,$(patsubst tests/benchmarks/bench_%.py,%,$(wildcard tests/benchmarks/bench_*.py))) ## All benchmarks; one: make bench-NAME
 
 bench-%: $(READY)
-	$(BIN)/python tests/benchmarks/bench_$*.py
+	$(BIN)/python -m tests.benchmarks.bench_$*
 
 reference: $(READY) ## Write the configuration reference from the models
 	$(BIN)/python -m croplake.conf.reference > conf/README.md

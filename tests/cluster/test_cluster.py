@@ -20,12 +20,10 @@ from croplake import tables as t
 from croplake.conf import Settings
 from croplake.jobs.entry import JOB_SUMMARIES
 from croplake.miniature import World, build_world, serve_world
-from tests.jobs.world import miniature_settings
+from tests.jobs.world import miniature_settings, outside_environment
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
 
-CROPLAKE = Path(sys.executable).with_name("croplake")
-SUBMIT = Path(sys.executable).with_name("spark-submit")
 JOB_NAMES = [summary.replace("-", "_") for summary in JOB_SUMMARIES]
 _ON_LOOPBACK = ("-h", "127.0.0.1", "--webui-port", "0")
 TRAIN = {
@@ -45,8 +43,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def run_outside(command: list[str]) -> str:
     """Runs a command without this process's Spark, and returns what it printed."""
-    kept = {name: v for name, v in os.environ.items() if not name.startswith("PYSPARK_G")}
-    answer = subprocess.run(command, env=kept, capture_output=True, text=True)
+    answer = subprocess.run(command, env=outside_environment(), capture_output=True, text=True)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     return answer.stdout
 
@@ -68,7 +65,7 @@ def run_way(world: World, folder: Path, master: str, num_workers: int) -> tuple[
             train=TRAIN | {"num_workers": num_workers},
             classify={"photos": [str(world.new_photos_dir)]},
         )
-        printed = run_outside([str(CROPLAKE), "run", "--conf", write_conf(settings, folder)])
+        printed = run_outside(["croplake", "run", "--conf", write_conf(settings, folder)])
     return settings, printed
 
 
@@ -157,7 +154,7 @@ def test_every_job_runs_by_spark_submit_on_a_standalone_cluster(
         )
         conf = write_conf(settings, tmp_path)
         properties = ["--conf", "spark.executor.memory=1g", "--conf", "spark.executor.cores=1"]
-        submit = [str(SUBMIT), "--master", master, *properties]
+        submit = ["spark-submit", "--master", master, *properties]
         for job in JOB_NAMES:
             printed = run_outside([*submit, f"jobs/{job}.py", "--conf", conf])
             assert f"\n{job}" in f"\n{printed}", printed

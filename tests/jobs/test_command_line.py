@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from croplake.jobs import way
 from croplake.jobs.context import Job, JobContext
 from croplake.jobs.entry import JOB_SUMMARIES
 from tests.jobs.conftest import WholeWay
+from tests.jobs.world import outside_environment
 
 HOLDER = """
 import sys
@@ -166,8 +166,7 @@ def test_every_job_has_a_spark_submit_entry_and_a_command() -> None:
 
 
 def test_spark_submit_runs_a_job_in_a_process_of_its_own(conf: str, root: Path) -> None:
-    submit = str(Path(sys.executable).with_name("spark-submit"))
-    command = [submit, "--master", "local[1]", "jobs/select_boxes.py", "--conf", conf]
+    command = ["spark-submit", "--master", "local[1]", "jobs/select_boxes.py", "--conf", conf]
     overrides = ["--set", "dataset.name=submitted", "--set", "dataset.classes=[Boat]"]
     answer = subprocess.run(
         [*command, *overrides], env=outside_environment(), capture_output=True, text=True
@@ -179,8 +178,7 @@ def test_spark_submit_runs_a_job_in_a_process_of_its_own(conf: str, root: Path) 
 
 
 def test_spark_submit_hands_the_exit_code_on(conf: str, tmp_path: Path) -> None:
-    submit = str(Path(sys.executable).with_name("spark-submit"))
-    command = [submit, "--master", "local[1]", "jobs/fetch_crops.py", "--conf", conf]
+    command = ["spark-submit", "--master", "local[1]", "jobs/fetch_crops.py", "--conf", conf]
     answer = subprocess.run(
         [*command, "--set", f"lake.root={tmp_path}/none"],
         env=outside_environment(),
@@ -190,11 +188,6 @@ def test_spark_submit_hands_the_exit_code_on(conf: str, tmp_path: Path) -> None:
     assert answer.returncode == 4, answer.stderr
     # spark-submit passes both of a Python program's streams on as standard output.
     assert "the lake has no table selected_boxes" in answer.stdout
-
-
-def outside_environment() -> dict[str, str]:
-    """The environment without this process's Spark."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PYSPARK_G")}
 
 
 def test_without_java_one_line_says_what_is_needed(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +130,10 @@ def miniature_settings(
     conf = folder / "conf.yaml"
     conf.write_text(yaml.safe_dump(values | changes | {"fetch": fetch | changes.get("fetch", {})}))
     return load_settings(str(conf))
+
+
+def outside_environment() -> dict[str, str]:
+    """A shell's environment with croplake's Python first, without this process's Spark."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("PYSPARK_")}
+    own = str(Path(sys.executable).parent)
+    return kept | {"PATH": os.pathsep.join([own, os.environ["PATH"]])}
