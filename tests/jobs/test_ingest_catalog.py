@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,16 @@ from pyspark.sql import SparkSession
 
 from croplake import tables as t
 from croplake.catalog.formats import BOXES_HEADER, PHOTOS_HEADER, XCLICK_HEADER
+from croplake.conf.loading import load_settings
 from croplake.errors import InputDataError
+from croplake.miniature import MiniatureServer, World
 from tests.jobs.world import (
     APPLE,
     CLASSES_CSV,
     PEAR,
     box_row,
     hand_made_settings,
+    miniature_settings,
     photo_row,
     rows_of,
     run,
@@ -184,3 +188,25 @@ def test_a_missing_file_is_named(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "photos.csv").unlink()
     with pytest.raises(InputDataError, match=r"photos\.csv: no such file"):
         run(spark, "ingest_catalog", settings)
+
+
+def test_the_published_addresses_give_the_catalog_that_the_files_give(
+    spark: SparkSession, world: World, server: MiniatureServer, tmp_path: Path
+) -> None:
+    published = load_settings("conf/cluster.yaml").catalog.model_dump_json()
+    over_http = json.loads(published.replace("https://", "http://"))
+    (tmp_path / "http").mkdir()
+    (tmp_path / "files").mkdir()
+    downloaded = miniature_settings(world, server, tmp_path / "http", catalog=over_http)
+    run(spark, "ingest_catalog", downloaded)
+    local = miniature_settings(world, server, tmp_path / "files")
+    run(spark, "ingest_catalog", local)
+    for table, key in (("photos", t.IMAGE_ID), ("boxes", t.BOX_ID), ("classes", t.LABEL_MID)):
+        rows = sorted(rows_of(downloaded, table), key=lambda row: row[key])
+        assert rows == sorted(rows_of(local, table), key=lambda row: row[key])
+    assert len(rows_of(local, "photos")) == world.num_photos
+    num_boxes = sum(len(photo["boxes"]) for photo in world.photos())
+    of_parents = {"Building", "Plant"}
+    names = {row[t.LABEL_MID]: row[t.CLASS_NAME] for row in rows_of(local, "classes")}
+    own = [row for row in rows_of(local, "boxes") if names[row[t.LABEL_MID]] not in of_parents]
+    assert len(own) == num_boxes
