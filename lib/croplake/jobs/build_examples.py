@@ -139,8 +139,8 @@ def _check_row_groups(context: JobContext) -> None:
     )
     facts = read_layout(files)
     context.console.print(
-        f"train shards: {facts.num_files} files, {facts.num_row_groups} row groups of at most "
-        f"{facts.largest_row_group_bytes / 2**20:.1f} MiB",
+        f"train shards: {facts.num_row_groups} row groups of at most "
+        f"{facts.largest_row_group_bytes / 2**20:.1f} MiB, files: {facts.num_files}",
         highlight=False,
     )
     if facts.num_row_groups < num_workers:

@@ -41,7 +41,8 @@ class FetchDisplay:
             self._printed = time.monotonic()
             eta_s = (self._num_photos - self._photos) / max(rate, 1e-9)
             done = f"{self._photos:,} of {self._num_photos:,} photos"
-            self._console.print(f"{done} · {note} · {eta_s:.0f} s left", highlight=False)
+            text = f"{done} · {note} · {eta_s:.0f} s left"
+            self._console.print(text, highlight=False, soft_wrap=True)
 
 
 @contextmanager

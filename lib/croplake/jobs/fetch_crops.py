@@ -44,7 +44,9 @@ def run(context: JobContext) -> None:
     try:
         chunks, num_photos = _plan(context, selected, staging)
         if num_photos:
-            context.console.print(f"fetch_crops: {num_photos:,} photos in {len(chunks)} chunks")
+            context.console.print(
+                f"fetch_crops: {num_photos:,} photos, commits: {len(chunks)}", highlight=False
+            )
             _fetch(context, chunks, num_photos)
         _drop_superseded(context)
     finally:
