@@ -10,4 +10,4 @@ from croplake.miniature import World, build_world
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """400 photos, drawn in parallel; tests look at it and change nothing."""
-    return build_world(tmp_path_factory.mktemp("unit") / "world", num_photos=400, seed=6)
+    return build_world(tmp_path_factory.mktemp("unit") / "world", num_photos=400, seed=9)

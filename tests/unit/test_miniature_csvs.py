@@ -147,17 +147,20 @@ def test_every_photo_has_a_licence_and_links_and_most_are_cc_by_2(world: World) 
         assert row["AuthorProfileURL"].startswith("https://www.flickr.com/people/")
 
 
-def test_every_annotated_box_has_its_row_with_the_same_corners(world: World) -> None:
+def test_every_annotated_box_has_its_row_with_the_same_corners_and_flags(world: World) -> None:
     names = classes_of(world)
-    columns = ("XMin", "XMax", "YMin", "YMax")
-    rows = {
-        (row["ImageID"], names[row["LabelName"]], *(float(row[column]) for column in columns))
+    corners = {"XMin": "x_min", "XMax": "x_max", "YMin": "y_min", "YMax": "y_max"}
+    flags_of = {
+        (row["ImageID"], names[row["LabelName"]], *(float(row[name]) for name in corners)): {
+            name: int(row[name]) for name in FLAGS
+        }
         for row in box_rows(world)
     }
     for photo in world.photos():
         for box in photo["boxes"]:
-            corners = [round(box[name], 6) for name in ("x_min", "x_max", "y_min", "y_max")]
-            assert (photo["image_id"], box["class_name"], *corners) in rows
+            rounded = [round(box[name], 6) for name in corners.values()]
+            flags = flags_of[photo["image_id"], box["class_name"], *rounded]
+            assert flags in (box["flags"], dict.fromkeys(FLAGS, -1))
 
 
 def test_boxes_lie_in_their_photo_and_say_how_they_were_made(world: World) -> None:

@@ -47,6 +47,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> World:
     return build_world(tmp_path_factory.mktemp("small") / "world", num_photos=12, seed=1)
 
 
+@pytest.fixture
+def few_new_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares time where a test draws several worlds of its own."""
+    monkeypatch.setattr("croplake.miniature.world._NUM_NEW_PHOTOS", 2)
+
+
 def test_the_same_seed_gives_equal_bytes_of_every_file(small: World, tmp_path: Path) -> None:
     again = build_world(tmp_path / "again", num_photos=12, seed=1)
     found = digests(again.root)
@@ -76,7 +82,7 @@ def test_one_number_sizes_the_world(world: World, small: World) -> None:
 def test_every_subset_has_its_share(world: World) -> None:
     subsets = [photo["subset"] for photo in world.photos()]
     shares = {name: subsets.count(name) / len(subsets) for name in set(subsets)}
-    assert shares == pytest.approx({"train": 0.7, "validation": 0.1, "test": 0.2}, abs=0.05)
+    assert shares == pytest.approx({"train": 0.7, "validation": 0.1, "test": 0.2}, abs=0.08)
 
 
 def test_photos_drawn_in_parallel_equal_those_drawn_one_by_one(
@@ -100,16 +106,19 @@ def test_a_second_build_draws_nothing_anew(small: World, monkeypatch: pytest.Mon
     assert states(small.root) == before
 
 
+@pytest.mark.usefixtures("few_new_photos")
 @pytest.mark.parametrize(("num_photos", "seed"), [(3, 1), (2, 9)])
 def test_another_size_or_seed_in_the_same_folder_is_drawn_anew(
     num_photos: int, seed: int, tmp_path: Path
 ) -> None:
     build_world(tmp_path / "world", num_photos=2, seed=1)
+    (tmp_path / "world/leftover.csv").touch()
     build_world(tmp_path / "world", num_photos=num_photos, seed=seed)
     build_world(tmp_path / "fresh", num_photos=num_photos, seed=seed)
     assert digests(tmp_path / "world") == digests(tmp_path / "fresh")
 
 
+@pytest.mark.usefixtures("few_new_photos")
 def test_a_world_of_another_format_is_drawn_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +148,7 @@ def test_a_world_whose_drawing_was_killed_is_drawn_anew(
     assert digests(root) == digests(small.root)
 
 
+@pytest.mark.usefixtures("few_new_photos")
 def test_a_world_killed_in_its_last_write_is_drawn_anew(tmp_path: Path) -> None:
     world = build_world(tmp_path / "world", num_photos=1, seed=1)
     whole = digests(world.root)
@@ -147,11 +157,12 @@ def test_a_world_killed_in_its_last_write_is_drawn_anew(tmp_path: Path) -> None:
     assert digests(world.root) == whole
 
 
+@pytest.mark.usefixtures("few_new_photos")
 def test_a_world_killed_while_it_is_removed_is_not_taken_for_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def remove(root: Path, **_: object) -> None:
-        next((root / "originals").iterdir()).unlink()
+    def remove(folder: Path) -> None:
+        next(path for path in folder.rglob("*") if path.is_file()).unlink()
         raise KeyboardInterrupt
 
     world = build_world(tmp_path / "world", num_photos=1, seed=1)
@@ -175,7 +186,7 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_untouched(
     with pytest.raises(SettingsError, match=r"theirs is not a miniature world and not empty"):
         build_world(tmp_path / "theirs", num_photos=1, seed=1)
     assert states(tmp_path) == before
-    assert list(tmp_path.rglob("*")) == list({tmp_path / "theirs", theirs.parent, theirs} - {None})
+    assert theirs.read_text() == "years of work"
 
 
 def test_a_file_where_the_folder_should_be_is_refused_and_left_untouched(tmp_path: Path) -> None:
@@ -185,6 +196,17 @@ def test_a_file_where_the_folder_should_be_is_refused_and_left_untouched(tmp_pat
     assert (tmp_path / "theirs").read_text() == "years of work"
 
 
+@pytest.mark.usefixtures("few_new_photos")
+def test_a_world_behind_a_link_is_drawn_anew_where_the_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "world").symlink_to(tmp_path / "disk")
+    for seed in (1, 2):
+        world = build_world(tmp_path / "world", num_photos=1, seed=seed)
+        assert (tmp_path / "disk/originals" / world.photos()[0]["image_id"]).is_file()
+    assert len(list((tmp_path / "disk/originals").iterdir())) == 1
+
+
+@pytest.mark.usefixtures("few_new_photos")
 def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
     assert len(build_world(tmp_path, num_photos=1, seed=1).photos()) == 1
 
