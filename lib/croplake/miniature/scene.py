@@ -67,11 +67,11 @@ def draw_scene(rng: np.random.Generator) -> Scene:
 
 
 def draw_portrait(shape: Shape, rng: np.random.Generator) -> Image.Image:
-    """Draws a photo of one large thing."""
-    image = _background(320, 320, rng)
-    thing = draw_shape(shape, int(rng.uniform(150, 210)), rng)
-    thing.thumbnail((290, 290))
-    image.alpha_composite(thing, ((320 - thing.width) // 2, (320 - thing.height) // 2))
+    """Draws a photo that one large thing fills."""
+    thing = draw_shape(shape, int(rng.uniform(180, 260)), rng)
+    width, height = (int(side * rng.uniform(1.05, 1.25)) for side in thing.size)
+    image = _background(width, height, rng)
+    image.alpha_composite(thing, ((width - thing.width) // 2, (height - thing.height) // 2))
     return _develop(image, rng)
 
 

@@ -23,7 +23,7 @@ from croplake.miniature.photo import PhotoFacts, make_photo
 from croplake.miniature.scene import draw_portrait
 from croplake.miniature.shapes import MAIN_SHAPES
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 """Goes up when the same seed would draw other photos; a world of another version is drawn anew."""
 
 _DONE: Final = "world.json"
