@@ -30,19 +30,17 @@ class Host:
         )
         self.status = 200
         self.declared_bytes = len(CONTENT)
-        self.bodies_sent = 0
 
 
 @contextmanager
 def running() -> Iterator[Host]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(host.status)
-            self.send_header("Content-Length", str(host.declared_bytes))
+            self.send_response(started.status)
+            self.send_header("Content-Length", str(started.declared_bytes))
             self.end_headers()
             try:
                 self.wfile.write(CONTENT)
-                host.bodies_sent += 1
             except OSError:
                 """The client has seen enough."""
 
@@ -50,11 +48,11 @@ def running() -> Iterator[Host]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        host = Host(f"127.0.0.1:{server.server_address[1]}")
+        started = Host(f"127.0.0.1:{server.server_address[1]}")
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
-            yield host
+            yield started
         finally:
             server.shutdown()
             thread.join()
@@ -62,8 +60,8 @@ def running() -> Iterator[Host]:
 
 @pytest.fixture
 def host() -> Iterator[Host]:
-    with running() as started:
-        yield started
+    with running() as found:
+        yield found
 
 
 def test_a_download_lands_whole_below_its_address(host: Host, tmp_path: Path) -> None:

@@ -101,10 +101,9 @@ def _flat_layers(model: keras.Model) -> list[Any]:
 
 
 def _load_weights_alone(model: keras.Model, base: keras.Model, path: Path) -> int:
-    """Tries the file as the base's weights, as the classifier's, as one with another head."""
+    """Tries the file as the base's weights, then as a classifier's, its softmax of any size."""
     attempts: list[Callable[[], None]] = [
         lambda: base.load_weights(path),
-        lambda: model.load_weights(path),
         lambda: model.load_weights(path, skip_mismatch=True),
     ]
     filled = 0

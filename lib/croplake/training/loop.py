@@ -6,8 +6,9 @@ worker and many run the same code; a worker has one replica.
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import keras
 import tensorflow as tf
 
 from croplake.conf import TrainConf
+from croplake.errors import InputDataError
 from croplake.training.augmentation import augment_batch
 from croplake.training.batch_norm import share_batch_norm
 from croplake.training.network import build_classifier
@@ -94,6 +96,9 @@ def train_classifier(
 
     Returns:
         The model and the history.
+
+    Raises:
+        InputDataError: an example's picture cannot be decoded.
     """
     keras.utils.set_random_seed(conf.seed % 2**32)
     num_steps = train.plan.num_steps(conf.batch_size)
@@ -156,7 +161,7 @@ class _Steps:
     def run(self, step: Callable[..., tf.Tensor], stream: tf.data.Dataset) -> EpochRecord:
         """Takes a step with every batch; the figures are of all workers' rows."""
         sums = tf.zeros((3,), tf.float64)
-        for batch in stream:
+        for batch in _read(stream):
             sums += step(*batch)
         loss, right, rows = self._add_up(sums).numpy()
         return {"loss": float(loss / rows), "accuracy": float(right / rows)}
@@ -175,6 +180,17 @@ class _Steps:
         self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor
     ) -> tf.Tensor:
         return batch_sums(labels, self._model(images, training=False), weights)
+
+
+def _read(stream: tf.data.Dataset) -> Iterator[tuple[tf.Tensor, ...]]:
+    try:
+        yield from stream
+    except tf.errors.InvalidArgumentError as error:
+        cause = re.sub(r"\{\{.*?\}\}\s*", "", error.message).split("\n")[0]
+        raise InputDataError(
+            f"a training shard holds an example that cannot be decoded: {cause}; "
+            "run build_examples again"
+        ) from error
 
 
 def _compile(

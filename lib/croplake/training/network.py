@@ -30,6 +30,9 @@ _BATCH_NORM_MOMENTUM: Final = 0.9
 """Where BatchNorm learns, its averages follow within tens of steps; Keras' own 0.999 needs
 thousands, more than a small dataset has."""
 
+_IMAGENET_ALPHAS: Final = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
+"""Widths that Keras has ImageNet weights of."""
+
 
 def build_classifier(conf: TrainConf, num_classes: int) -> keras.Model:
     """Builds the classifier with its initial weights.
@@ -43,14 +46,17 @@ def build_classifier(conf: TrainConf, num_classes: int) -> keras.Model:
         (N, num_classes). BatchNorm is in training mode only with `trainable: all`.
 
     Raises:
-        SettingsError: `weights` is a file that does not fit, or `top_N` has too large an N.
+        SettingsError: `weights` is a file that does not fit, there are none for this `alpha`, or
+            `top_N` has too large an N.
         IncompleteError: the ImageNet weights could not be downloaded.
     """
     base = _make_base(conf)
     inputs = keras.Input((None, None, 3), name="image")
+    # Resizing takes training=True where none is given, and with it all layers behind it: a saved
+    # model would change its own BatchNorm at every model(pictures).
     squares = keras.layers.Resizing(
         conf.input_side_px, conf.input_side_px, antialias=True, name="resizing"
-    )(inputs)
+    )(inputs, training=False)
     scaled = keras.layers.Rescaling(1 / 127.5, offset=-1, name="rescaling")(squares)
     # training=False is stored in the model: a base that is not trained whole keeps its statistics.
     pooled = base(scaled) if conf.trainable == "all" else base(scaled, training=False)
@@ -92,6 +98,11 @@ def _random_base(conf: TrainConf, weights: str | None = None) -> keras.Model:
 
 
 def _imagenet_base(conf: TrainConf) -> keras.Model:
+    if conf.alpha not in _IMAGENET_ALPHAS:
+        raise SettingsError(
+            f"train.alpha: {conf.alpha}: train.weights: imagenet comes with one of "
+            f"{', '.join(map(str, _IMAGENET_ALPHAS))}; take one of these, or other train.weights"
+        )
     # Workers on one machine share Keras' cache: one downloads, the others wait and find the file.
     lock = Path(tempfile.gettempdir(), f"croplake-keras-download-{os.getuid()}.lock")
     with lock.open("w") as held, warnings.catch_warnings():
@@ -103,9 +114,9 @@ def _imagenet_base(conf: TrainConf) -> keras.Model:
         except Exception as error:  # keras.utils.get_file raises plain Exception
             raise IncompleteError(
                 "train.weights: imagenet: Keras could not get its MobileNetV2 weights from "
-                f"storage.googleapis.com into {keras.config.keras_home()}/models: {error}; run "
-                "again with a network, put the file there, or set train.weights to a weights file "
-                "or to none (with train.trainable: all)"
+                f"storage.googleapis.com into {os.environ.get('KERAS_HOME', '~/.keras')}/models: "
+                f"{error}; run again with a network, put the file there, or set train.weights to "
+                "a weights file or to none (with train.trainable: all)"
             ) from error
 
 

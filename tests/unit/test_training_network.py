@@ -1,0 +1,411 @@
+"""The classifier: its shape, what learns in it, where its weights come from, how it is saved."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from croplake.conf import TrainConf
+from croplake.errors import IncompleteError, SettingsError
+
+tf = pytest.importorskip("tensorflow")
+import h5py  # noqa: E402
+import keras  # noqa: E402
+
+from croplake.training.network import (  # noqa: E402
+    BASE,
+    FEATURES,
+    PROBABILITIES,
+    build_classifier,
+)
+
+Model: TypeAlias = Any  # keras is untyped
+
+SIDE = 32
+NUM_CLASSES = 3
+CONF = TrainConf(
+    weights="none", trainable="all", alpha=0.35, input_side_px=SIDE, dense_units=8, dropout_frac=0
+)
+
+
+def conf_with(**changes: str | float) -> TrainConf:
+    return TrainConf.model_validate(CONF.model_dump() | changes)
+
+
+def bare_base(alpha: float = 0.35) -> Model:
+    """MobileNetV2 as Keras makes it, with weights like a trained one's."""
+    base = keras.applications.MobileNetV2(
+        include_top=False, weights=None, alpha=alpha, input_shape=(96, 96, 3), pooling="avg"
+    )
+    rng = np.random.default_rng(7)
+    base.set_weights([rng.uniform(0.1, 1.0, weight.shape) for weight in base.get_weights()])
+    return base
+
+
+@pytest.fixture(scope="module")
+def base() -> Model:
+    return bare_base()
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Model:
+    """Random weights, with the BatchNorm statistics of a trained one: its answers differ."""
+    model = build_classifier(CONF, NUM_CLASSES)
+    for layer in batch_norms(model):
+        layer.momentum = 0.0
+    model(noise(16, SIDE, SIDE, 3), training=True)
+    for layer in batch_norms(model):
+        layer.momentum = 0.9
+    return model
+
+
+@pytest.fixture(scope="module")
+def base_file(base: Model, tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("base") / "base.weights.h5"
+    base.save_weights(file)
+    return str(file)
+
+
+def save_weights_alone(base: Model, path: Path) -> None:
+    """Writes weights in the layout of the files that Keras downloads."""
+    whole = path.with_name(f"whole-{path.name}")
+    base.save(whole)
+    with h5py.File(whole) as source, h5py.File(path, "w") as alone:
+        for name, value in source["model_weights"].attrs.items():
+            alone.attrs[name] = value
+        for name in source["model_weights"]:
+            source.copy(f"model_weights/{name}", alone)
+    whole.unlink()
+
+
+def noise(*shape: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(9).integers(0, 256, shape, dtype=np.uint8)
+
+
+def batch_norms(model: Model) -> list[Model]:
+    layers = model.get_layer(BASE).layers
+    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def names_of(variables: list[Model]) -> set[str]:
+    """The layers of these variables."""
+    return {variable.path.split("/")[-2] for variable in variables}
+
+
+def assert_same_weights(found: Model, expected: Model) -> None:
+    pairs = zip(found.get_weights(), expected.get_weights(), strict=True)
+    for one, other in pairs:
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 32, 3), (1, 7, 90, 3), (3, 200, 33, 3)])
+def test_pictures_of_any_size_and_type_become_probabilities(
+    classifier: Model,
+    shape: tuple[int, ...],
+) -> None:
+    pictures = noise(*shape)
+    answer = np.asarray(classifier(pictures))
+    assert answer.shape == (shape[0], NUM_CLASSES)
+    assert answer.dtype == np.float32
+    assert answer.min() >= 0
+    assert np.ptp(answer, axis=0).max() > 0.01 or shape[0] == 1
+    np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(classifier(pictures.astype(np.float32)), answer, atol=0.02)
+    np.testing.assert_allclose(classifier.predict(pictures, verbose=0), answer, atol=1e-4)
+
+
+def test_the_base_sees_minus_one_to_one(classifier: Model) -> None:
+    squares = noise(2, SIDE, SIDE, 3)
+    pooled = np.asarray(classifier.get_layer(BASE)(squares / np.float32(127.5) - 1))
+    kernel, bias = classifier.get_layer(FEATURES).get_weights()
+    features = np.maximum(pooled @ kernel + bias, 0)
+    kernel, bias = classifier.get_layer(PROBABILITIES).get_weights()
+    scores = np.exp(features @ kernel + bias)
+    expected = scores / scores.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(classifier(squares), expected, atol=1e-3)
+
+
+def test_random_weights_are_refused_where_not_all_learns() -> None:
+    for trainable in ("head", "top_20"):
+        with pytest.raises(ValidationError, match="weights: none needs trainable: all"):
+            conf_with(trainable=trainable)
+
+
+def test_with_all_everything_learns_and_batch_norm_follows_quickly(
+    classifier: Model,
+) -> None:
+    assert len(classifier.trainable_variables) == len(classifier.weights) - 2 * len(
+        batch_norms(classifier)
+    )
+    assert {layer.momentum for layer in batch_norms(classifier)} == {0.9}
+
+
+def test_batch_norm_follows_in_training_alone(classifier: Model) -> None:
+    def averages() -> list[NDArray[np.float32]]:
+        return [layer.moving_mean.numpy() for layer in batch_norms(classifier)]
+
+    before = averages()
+    classifier(noise(4, SIDE, SIDE, 3))
+    np.testing.assert_array_equal(np.concatenate(averages()), np.concatenate(before))
+    classifier(noise(4, SIDE, SIDE, 3), training=True)
+    assert all((now != then).any() for now, then in zip(averages(), before, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("trainable", "learning"),
+    [
+        ("head", {FEATURES, PROBABILITIES}),
+        # The last five layers: Conv_1, Conv_1_bn, out_relu and pooling; block 16's BatchNorm.
+        ("top_5", {FEATURES, PROBABILITIES, "Conv_1"}),
+        ("top_8", {FEATURES, PROBABILITIES, "Conv_1", "block_16_project"}),
+    ],
+)
+def test_a_base_that_is_not_trained_whole_keeps_its_batch_norm(
+    base_file: str,
+    base: Model,
+    trainable: str,
+    learning: set[str],
+) -> None:
+    model = build_classifier(conf_with(weights=base_file, trainable=trainable), NUM_CLASSES)
+    assert names_of(model.trainable_variables) == learning
+    assert {layer.momentum for layer in batch_norms(model)} == {0.999}
+    pictures = noise(4, SIDE, SIDE, 3)
+    in_training = model(pictures, training=True)
+    np.testing.assert_allclose(in_training, model(pictures, training=False), atol=1e-6)
+    assert_same_weights(model.get_layer(BASE), base)
+
+
+def test_more_top_layers_than_there_are_is_refused(base_file: str) -> None:
+    with pytest.raises(SettingsError, match=r"train\.trainable: top_999: .*top_1 to top_15\d"):
+        build_classifier(conf_with(weights=base_file, trainable="top_999"), NUM_CLASSES)
+
+
+def save_as(model: Model, file: Path) -> str:
+    save = model.save_weights if file.name.endswith(".weights.h5") else model.save
+    save(file)
+    return str(file)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5", "model.weights.h5"])
+def test_an_earlier_classifier_gives_base_and_head(
+    classifier: Model,
+    tmp_path: Path,
+    name: str,
+) -> None:
+    file = save_as(classifier, tmp_path / name)
+    assert_same_weights(build_classifier(conf_with(weights=file), NUM_CLASSES), classifier)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.weights.h5"])
+def test_a_classifier_of_other_categories_gives_all_but_the_softmax(
+    classifier: Model,
+    tmp_path: Path,
+    name: str,
+) -> None:
+    save_as(classifier, tmp_path / name)
+    address = (tmp_path / name).as_uri()
+    model = build_classifier(conf_with(weights=address, trainable="head"), NUM_CLASSES + 2)
+    for layer in (BASE, FEATURES):
+        assert_same_weights(model.get_layer(layer), classifier.get_layer(layer))
+    assert model.output_shape == (None, NUM_CLASSES + 2)
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+@pytest.mark.parametrize("name", ["base.keras", "base.h5", "base.weights.h5", "alone.h5"])
+def test_a_bare_mobilenet_gives_the_base(
+    base: Model,
+    tmp_path: Path,
+    name: str,
+) -> None:
+    file = tmp_path / name
+    if name == "alone.h5":
+        save_weights_alone(base, file)
+    else:
+        save_as(base, file)
+    model = build_classifier(conf_with(weights=str(file), trainable="head"), NUM_CLASSES)
+    assert_same_weights(model.get_layer(BASE), base)
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def small_network() -> Model:
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name=FEATURES)])
+
+
+def save_text(path: Path) -> None:
+    path.write_text("no weights")
+
+
+@pytest.mark.parametrize(
+    ("name", "save"),
+    [
+        ("text.h5", save_text),
+        ("other.keras", lambda path: small_network().save(path)),
+        ("other.weights.h5", lambda path: small_network().save_weights(path)),
+        ("wide.weights.h5", lambda path: bare_base(alpha=0.5).save_weights(path)),
+    ],
+)
+def test_a_file_that_does_not_fill_the_base_is_refused_by_name(
+    tmp_path: Path, name: str, save: Callable[[Path], None]
+) -> None:
+    file = tmp_path / name
+    save(file)
+    with pytest.raises(SettingsError) as error:
+        build_classifier(conf_with(weights=str(file), trainable="head"), NUM_CLASSES)
+    text = str(error.value)
+    assert text.startswith(f"train.weights: {file} fits ")
+    assert "of the 104 layers of MobileNetV2" in text
+    assert "the same train.alpha" in text
+
+
+def test_a_missing_weights_file_is_named(tmp_path: Path) -> None:
+    for missing in (str(tmp_path / "none.keras"), (tmp_path / "none.h5").as_uri(), str(tmp_path)):
+        with pytest.raises(SettingsError) as error:
+            build_classifier(conf_with(weights=missing), NUM_CLASSES)
+        assert str(error.value).startswith(f"train.weights: {missing} cannot be read")
+
+
+@pytest.fixture
+def keras_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of Keras', on a machine without network."""
+
+    def no_network(*_: object) -> None:
+        raise URLError("no network here")
+
+    # Keras reads KERAS_HOME once, at its import.
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
+    monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", no_network)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("side_px", "size"), [(32, 224), (96, 96)])
+def test_imagenet_weights_come_from_keras_cache(
+    base: Model,
+    keras_home: Path,
+    side_px: int,
+    size: int,
+) -> None:
+    name = f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_{size}_no_top.h5"
+    keras_home.joinpath("models").mkdir()
+    save_weights_alone(base, keras_home / "models" / name)
+    conf = conf_with(weights="imagenet", trainable="head", input_side_px=side_px)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = build_classifier(conf, NUM_CLASSES)
+    assert_same_weights(model.get_layer(BASE), base)
+
+
+def test_without_network_imagenet_says_what_is_missing_and_the_ways_out(keras_home: Path) -> None:
+    with pytest.raises(IncompleteError) as error:
+        build_classifier(conf_with(weights="imagenet", trainable="head"), NUM_CLASSES)
+    text = str(error.value)
+    assert text.startswith("train.weights: imagenet: Keras could not get its MobileNetV2 weights")
+    assert f"storage.googleapis.com into {keras_home}/models" in text
+    assert "no network here" in text
+    assert "set train.weights to a weights file or to none" in text
+
+
+def test_a_width_without_imagenet_weights_is_a_settings_error(keras_home: Path) -> None:
+    with pytest.raises(SettingsError, match=r"train\.alpha: 0\.4: .*0\.35, 0\.5, 0\.75, 1\.0"):
+        build_classifier(conf_with(weights="imagenet", trainable="head", alpha=0.4), 3)
+
+
+LOAD_AND_ASK = """
+import json, sys
+import keras, numpy as np
+answers = {}
+for path in sys.argv[2:]:
+    model = keras.models.load_model(path)
+    pictures = np.load(sys.argv[1])
+    answers[path] = model(pictures).numpy().tolist()
+    answers[path + " in training"] = model(pictures, training=True).numpy().tolist()
+print(json.dumps({"answers": answers, "croplake": "croplake" in sys.modules}))
+"""
+
+
+def test_a_saved_model_loads_with_one_line_without_croplake(
+    base_file: str,
+    classifier: Model,
+    tmp_path: Path,
+) -> None:
+    frozen = build_classifier(conf_with(weights=base_file, trainable="head"), NUM_CLASSES)
+    pictures = noise(3, 40, 50, 3)
+    np.save(tmp_path / "pictures.npy", pictures)
+    saved = {}
+    for name, model in (("frozen", frozen), ("whole", classifier)):
+        for suffix in (".keras", ".h5"):
+            saved[str(tmp_path / (name + suffix))] = model
+            model.save(tmp_path / (name + suffix))
+    command = [sys.executable, "-c", LOAD_AND_ASK, str(tmp_path / "pictures.npy"), *saved]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["croplake"] is False
+    for path, model in saved.items():
+        expected = np.asarray(model(pictures))
+        np.testing.assert_allclose(report["answers"][path], expected, atol=1e-5)
+        # The frozen base stays frozen in a loaded model, the whole one learns on.
+        difference = np.abs(report["answers"][f"{path} in training"] - expected).max()
+        assert (difference < 1e-5) == (model is frozen)
+
+
+SHARED_BATCH_NORM = """
+import keras, numpy as np, tensorflow as tf
+from croplake.training.batch_norm import share_batch_norm
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+rng = np.random.default_rng(1)
+pictures = rng.normal(3, 2, (8, 5, 4, 6)).astype(np.float32)
+factors = tf.constant(rng.normal(size=pictures.shape), tf.float32)
+with strategy.scope():
+    layer = keras.layers.BatchNormalization(momentum=0.8)
+    inner = keras.Sequential([keras.Input((5, 4, 6)), layer])
+    plain = keras.Sequential([keras.Input((5, 4, 6)), inner])
+    layer.set_weights([rng.uniform(0.5, 2, 6) for _ in range(4)])
+    shared = share_batch_norm(plain)
+
+def step(model, pictures, factors):
+    with tf.GradientTape() as tape:
+        tape.watch(pictures)
+        answer = model(pictures, training=True)
+        loss = tf.reduce_sum(answer * factors)
+    gradients = tape.gradient(loss, [pictures, *model.trainable_variables])
+    return answer, gradients
+
+def half(values):
+    return strategy.experimental_distribute_values_from_function(
+        lambda replica: tf.constant(values[4 * replica.replica_id_in_sync_group:][:4])
+    )
+
+answers, gradients = strategy.run(step, (shared, half(pictures), half(factors)))
+joined = [tf.concat(strategy.experimental_local_results(v), 0) for v in (answers, gradients[0])]
+added = [tf.add_n(strategy.experimental_local_results(v)) for v in gradients[1:]]
+untouched = [weight.copy() for weight in plain.get_weights()]
+expected, wanted = step(plain, tf.constant(pictures), factors)
+for found, right in zip([*joined, *added], [expected, *wanted], strict=True):
+    np.testing.assert_allclose(found, right, rtol=1e-3, atol=1e-4)
+for found, right, before in zip(shared.get_weights(), plain.get_weights(), untouched, strict=True):
+    np.testing.assert_allclose(found, right, rtol=1e-4)
+assert np.abs(plain.get_weights()[2] - untouched[2]).max() > 0.1
+alone = tf.constant(pictures[:4])
+np.testing.assert_allclose(shared(alone), plain(alone), rtol=1e-4, atol=1e-5)
+print("as one batch")
+"""
+
+
+def test_batch_norm_over_two_workers_is_that_of_their_joint_batch() -> None:
+    command = [sys.executable, "-c", SHARED_BATCH_NORM]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "as one batch", done.stderr[-3000:]
