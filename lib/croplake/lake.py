@@ -63,17 +63,17 @@ class Lake:
         reader = self._spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
-        return reader.load(self.path(table))
+        return reader.load(self._spark_path(table))
 
     def create(self, table: Table) -> None:
         """Makes an empty table; nothing where it exists."""
         if not self.exists(table):
             empty = self._spark.createDataFrame([], spark_schema(table.schema))
-            self._writer(empty, table, "append").save(self.path(table))
+            self._writer(empty, table, "append").save(self._spark_path(table))
 
     def append(self, df: DataFrame, table: Table) -> None:
         """Adds rows, exactly the table's columns, in one commit."""
-        self._writer(df, table, "append").save(self.path(table))
+        self._writer(df, table, "append").save(self._spark_path(table))
 
     def replace(
         self,
@@ -99,8 +99,11 @@ class Lake:
             writer = writer.option("replaceWhere", where)
         if metadata is not None:
             writer = writer.option("userMetadata", json.dumps(metadata))
-        writer.save(self.path(table))
+        writer.save(self._spark_path(table))
         return self.version(table)
+
+    def _spark_path(self, table: Table) -> str:
+        return storage.for_spark(self.path(table))
 
     def _writer(self, df: DataFrame, table: Table, mode: str) -> DataFrameWriter:
         writer = conform(df, table).write.format("delta").mode(mode)

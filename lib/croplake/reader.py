@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.dataset as pads
@@ -97,7 +98,14 @@ class LakeReader:
             InputDataError: there is no such table or version.
         """
         wanted = [(column, "=", value) for column, value in (partition or {}).items()]
-        return sorted(self._open(name, version).file_uris(file_pruning_predicate=wanted or None))
+        delta = self._open(name, version)
+        files = sorted(delta.file_uris(file_pruning_predicate=wanted or None))
+        if not storage.is_local(self.root):
+            return files
+        # delta-rs gives local paths with the root percent-encoded, which no file system knows.
+        encoded_root = urlsplit(delta.table_uri).path
+        folder = storage.local_path(self.path(name))
+        return [str(folder / file.removeprefix(encoded_root)) for file in files]
 
     def dataset(self, name: str, *, version: int | None = None) -> pads.Dataset:
         """A snapshot as a pyarrow dataset, partition columns included.

@@ -39,6 +39,11 @@ def absolute(uri: str) -> str:
     return uri.rstrip("/")
 
 
+def for_spark(uri: str) -> str:
+    """The address as Hadoop reads it: without percent signs that stand for other characters."""
+    return f"file://{local_path(uri).resolve()}" if is_local(uri) else uri
+
+
 def join(uri: str, *parts: str) -> str:
     """An address below another."""
     return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])

@@ -20,6 +20,9 @@ from croplake.miniature import MiniatureServer, World
 from croplake.miniature.csvs import BOXES_FILES, CLASSES_FILE, HIERARCHY_FILE, PHOTOS_FILES
 
 APPLE, PEAR, FRUIT = "/m/0apple", "/m/0pear", "/m/0fruit"
+LAKE_FOLDER = "a=b läke 100%"
+"""Every root is a name that some layer would like to encode or to take apart."""
+
 CLASSES_CSV = f"LabelName,DisplayName\n{APPLE},Apple\n{PEAR},Pear\n{FRUIT},Fruit\n"
 HIERARCHY = (
     f'{{"LabelName": "{FRUIT}", "Subcategory": [{{"LabelName": "{APPLE}"}}, '
@@ -78,7 +81,7 @@ def hand_made_settings(folder: Path, **changes: Any) -> Settings:  # noqa: ANN40
         if not (folder / name).exists():
             (folder / name).write_text(text, encoding="utf-8")
     values: dict[str, Any] = {
-        "lake": {"root": str(folder / "lake")},
+        "lake": {"root": str(folder / LAKE_FOLDER)},
         "catalog": {
             "classes": str(folder / "classes.csv"),
             "hierarchy": str(folder / "hierarchy.json"),
@@ -113,7 +116,7 @@ def miniature_settings(
 ) -> Settings:
     """Settings over a drawn world; the lake lies in `folder`."""
     values: dict[str, Any] = {
-        "lake": {"root": str(folder / "lake")},
+        "lake": {"root": str(folder / LAKE_FOLDER)},
         "catalog": {
             "classes": str(world.csv_dir / CLASSES_FILE),
             "hierarchy": str(world.csv_dir / HIERARCHY_FILE),

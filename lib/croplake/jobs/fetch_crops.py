@@ -67,7 +67,7 @@ def _plan(context: JobContext, selected: DataFrame, staging: str) -> tuple[list[
         num_chunks = max(1, math.ceil(num_photos / (conf.photos_per_task * slots)))
         if num_photos:
             tasks = photo_tasks(boxes, context.read_table(t.PHOTOS), num_chunks)
-            tasks.repartition(num_chunks, t.IMAGE_ID).write.parquet(staging)
+            tasks.repartition(num_chunks, t.IMAGE_ID).write.parquet(storage.for_spark(staging))
     finally:
         boxes.unpersist()
     chunks = [file for file in storage.list_files(staging) if file.endswith(".parquet")]
@@ -125,7 +125,7 @@ def _fetch_chunk(context: JobContext, file: str, address: tuple[str, int]) -> No
     def fetch(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return fetcher(batches)
 
-    tasks = context.spark.read.parquet(file)
+    tasks = context.spark.read.parquet(storage.for_spark(file))
     slots = context.spark.sparkContext.defaultParallelism
     crops = tasks.repartition(slots).mapInArrow(fetch, spark_schema(t.CROPS.schema))
     context.lake.append(crops, t.CROPS)

@@ -76,7 +76,7 @@ def _typed(
     to_rows: Callable[..., DataFrame],
     *args: Any,  # noqa: ANN401
 ) -> _Typed:
-    lines = context.spark.read.text(file.uri)
+    lines = context.spark.read.text(storage.for_spark(file.uri))
     return _Typed(file, to_rows(parse_lines(lines, file), *args))
 
 
