@@ -13,13 +13,22 @@ from pyspark.sql import DataFrame, SparkSession
 
 from croplake import tables as t
 from croplake.errors import InputDataError
-from croplake.fetching.getter import HttpLimits
+from croplake.fetching.http import HttpLimits
+from croplake.fetching.pacing import HostBudget
+from croplake.fetching.shares import Budgets
 from croplake.inference.photos import ClassifyRun
 from croplake.inference.spark import check_labels, classify, measure, score
 
 CATEGORIES = ("red", "green", "blue")
 COLOURS = [(230, 20, 20), (20, 230, 20), (20, 20, 230)]
-LIMITS = HttpLimits(connect_timeout_s=1, read_timeout_s=1, max_bytes=100_000)
+LIMITS = HttpLimits(
+    connect_timeout_s=1,
+    read_timeout_s=1,
+    photo_timeout_s=5,
+    max_bytes=100_000,
+    private_hosts=frozenset({"127.0.0.1"}),
+)
+BUDGETS = Budgets({"*": HostBudget(8)})
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +84,15 @@ def test_labels_that_mean_something_else_to_the_model_are_refused(spark: SparkSe
 def test_a_missing_model_is_named_before_a_task_starts(spark: SparkSession, tmp_path: Path) -> None:
     run = ClassifyRun("run", "m1", top=2, batch_size=2)
     with pytest.raises(InputDataError, match=r"nowhere/labels\.json"):
-        classify(spark, ["/a.jpg"], f"{tmp_path}/nowhere", run, limits=LIMITS, max_pixels=1)
+        classify(
+            spark,
+            ["/a.jpg"],
+            f"{tmp_path}/nowhere",
+            run,
+            limits=LIMITS,
+            budgets=BUDGETS,
+            max_pixels=1,
+        )
     with pytest.raises(InputDataError, match=r"nowhere/labels\.json"):
         score(examples(spark), f"{tmp_path}/nowhere", batch_size=2)
 
@@ -92,7 +109,7 @@ def test_every_photo_has_one_row_at_any_number_of_partitions(
     answers = []
     for batch_size in (2, 100):
         run = ClassifyRun("run", "m1", top=2, batch_size=batch_size, transfers=2)
-        frame = classify(spark, paths, model, run, limits=LIMITS, max_pixels=1000)
+        frame = classify(spark, paths, model, run, limits=LIMITS, budgets=BUDGETS, max_pixels=1000)
         assert frame.columns == t.PREDICTIONS.columns
         rows = {row[t.PATH]: row.asDict() for row in frame.collect()}
         assert sorted(rows) == sorted(paths)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from croplake.errors import InputDataError
+from croplake.fetching.outcome import PhotoError
 from croplake.inference.listing import list_photos
-from croplake.inference.reading import PhotoReadError, photo_loader, read_local
+from croplake.inference.reading import photo_loader, read_local
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_a_file_that_cannot_be_read_has_a_named_reason(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     reasons = {}
     for name in ("long", "pipe", "gone", "long/below"):
-        with pytest.raises(PhotoReadError) as caught:
+        with pytest.raises(PhotoError) as caught:
             read_local(str(tmp_path / name), max_bytes=10)
         reasons[name] = caught.value.status
     assert reasons == {

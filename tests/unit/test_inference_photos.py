@@ -21,7 +21,7 @@ from croplake import tables as t
 from croplake.fetching.outcome import PhotoError, Status
 from croplake.fetching.photo import decode_photo
 from croplake.inference.photos import ClassifyRun, classify_paths
-from croplake.inference.reading import PhotoReadError, photo_loader
+from croplake.inference.reading import photo_loader
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 RED, GREEN, BLUE = (230, 20, 20), (20, 230, 20), (20, 20, 230)
@@ -75,7 +75,7 @@ def png_of(width: int, height: int) -> bytes:
 
 def load_by_name(path: str) -> bytes:
     if path not in FILES:
-        raise PhotoReadError("not_found", "No such file")
+        raise PhotoError(Status.NOT_FOUND, "No such file")
     return FILES[path]()
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from croplake.fetching.outcome import PhotoError
-from croplake.fetching.photo import decode_photo, dhash, sniff_format
+from croplake.fetching.photo import DecodeBuffer, decode_photo, dhash, halve, sniff_format
 
 LIMIT = 10_000_000
 
@@ -56,7 +56,7 @@ def test_a_truncated_photo_is_broken_not_grey_below() -> None:
     with pytest.raises(PhotoError) as error:
         decode_photo(data[: len(data) * 2 // 3], max_pixels=LIMIT)
     assert error.value.status == "broken_photo"
-    assert "truncated" in error.value.detail
+    assert "Premature end of JPEG file" in error.value.detail
 
 
 def test_16_bit_grey_keeps_its_upper_bits() -> None:
@@ -89,3 +89,44 @@ def test_dhash_tells_photos_apart_and_survives_recompression() -> None:
     assert -(1 << 63) <= original < 1 << 63
     assert ((original ^ dhash(again)) & (2**64 - 1)).bit_count() <= 3
     assert ((original ^ dhash(np.asarray(other))) & (2**64 - 1)).bit_count() > 16
+
+
+def damaged(data: bytes, at: int, *, num_bytes: int) -> bytes:
+    """The same file with bytes in its pixels' data overwritten."""
+    return data[:at] + bytes(0x55 for _ in range(num_bytes)) + data[at + num_bytes :]
+
+
+def test_a_photo_whose_data_was_damaged_is_broken_not_smeared() -> None:
+    data = encoded(picture(256, 256), "JPEG")
+    with pytest.raises(PhotoError) as error:
+        decode_photo(damaged(data, len(data) // 2, num_bytes=200), max_pixels=LIMIT)
+    assert error.value.status == "broken_photo"
+    assert "Corrupt JPEG data" in error.value.detail
+
+
+def test_a_few_bytes_of_padding_are_no_damage() -> None:
+    data = encoded(picture(64, 64), "JPEG")
+    padded = data[:-2] + b"\0" * 9 + data[-2:]
+    expected = decode_photo(data, max_pixels=LIMIT)
+    assert (decode_photo(padded, max_pixels=LIMIT) == expected).all()
+    with pytest.raises(PhotoError, match="extraneous bytes before marker"):
+        decode_photo(data[:-2] + b"\0" * 99 + data[-2:], max_pixels=LIMIT)
+
+
+def test_jpegs_are_decoded_as_pillow_decodes_them_also_into_used_memory() -> None:
+    buffer = DecodeBuffer()
+    for width, height, options in (
+        (64, 48, {}),
+        (33, 17, {"progressive": True}),
+        (40, 30, {"subsampling": 0}),
+    ):
+        data = encoded(picture(width, height), "JPEG", **options)
+        expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        found = decode_photo(data, max_pixels=LIMIT, buffer=buffer)
+        assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+def test_halving_takes_the_mean_of_each_2_by_2_block() -> None:
+    image_HWC = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    expected = image_HWC[:4, :6].reshape(2, 2, 3, 2, 3).mean(axis=(1, 3))
+    assert np.abs(halve(image_HWC) - expected).max() <= 0.5

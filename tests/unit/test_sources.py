@@ -12,7 +12,7 @@ import pytest
 
 from croplake.catalog.sources import obtain
 from croplake.errors import IncompleteError, InputDataError
-from croplake.fetching.getter import HttpLimits
+from croplake.fetching.http import HttpLimits
 
 CONTENT = b"LabelName,DisplayName\n/m/0apple,Apple\n"
 
@@ -24,6 +24,7 @@ class Host:
         self.url = "http://csvs.example/v7/classes.csv"
         self.limits = HttpLimits(
             connect_timeout_s=5,
+            photo_timeout_s=5,
             read_timeout_s=5,
             max_bytes=1 << 40,
             connect_to={"csvs.example": address},

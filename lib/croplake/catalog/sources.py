@@ -12,7 +12,7 @@ import requests
 from croplake import storage
 from croplake.catalog.formats import BOXES_HEADER, PHOTOS_HEADER, XCLICK_HEADER
 from croplake.errors import IncompleteError, InputDataError
-from croplake.fetching.getter import HttpLimits
+from croplake.fetching.http import HttpLimits
 
 _CHUNK_BYTES: Final = 1 << 20
 _TAIL_BYTES: Final = 64 * 1024

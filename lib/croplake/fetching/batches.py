@@ -1,10 +1,15 @@
-"""A partition of photos: Arrow batches in, downloads in parallel, Arrow batches of crops out."""
+"""A partition of photos: Arrow batches in, downloads in parallel, Arrow batches of crops out.
+
+Two threads share the work: the transfers' waits on the network, this one decodes, cuts and encodes.
+Between them is a queue that is bounded in bytes.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -12,13 +17,22 @@ from typing import Any, Final
 import pyarrow as pa
 
 from croplake import tables as t
-from croplake.fetching.getter import Getter, HttpGetter, HttpLimits
-from croplake.fetching.photo_task import FetchRules, fetch_photo
-from croplake.fetching.progress import ProgressSender
+from croplake.fetching.at_hand import FileReads
+from croplake.fetching.coordination import CoordinatorAddress, coordinator_link
+from croplake.fetching.http import HttpLimits
+from croplake.fetching.photo import DecodeBuffer
+from croplake.fetching.photo_task import AtHand, FetchRules, PhotoTask, Sources, cut_photo
+from croplake.fetching.shares import Budgets
+from croplake.fetching.transfers import OnDone, Request, Transfers
 
 _MAX_ROWS: Final = 256
 _MAX_BYTES: Final = 4 * 1024 * 1024
 """A batch goes out at whichever comes first: a task holds little beyond what is on the wire."""
+_MAX_HELD_BYTES: Final = 48 * 1024 * 1024
+"""Bytes of photos coming in or waiting to be decoded; beyond it no further transfer starts."""
+
+_WINDOW: Final = 4
+"""Photos begun, per transfer: those of a host that is paused must not keep others waiting."""
 
 OnPhoto = Callable[[Counter[str]], None]
 """Told of every finished photo: how many of its boxes ended in which status."""
@@ -28,13 +42,66 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+class ReadyQueue:
+    """Photos that wait to be decoded, and the bytes they hold."""
+
+    def __init__(self, max_bytes: int = _MAX_HELD_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._photos: deque[PhotoTask] = deque()
+        self._num_bytes = 0
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self.on_taken: Callable[[], None] = lambda: None
+
+    def put(self, photo: PhotoTask) -> None:
+        """Adds one; from any thread."""
+        with self._changed:
+            self._photos.append(photo)
+            self._num_bytes += _num_bytes(photo)
+            self._changed.notify_all()
+
+    def get(self) -> PhotoTask:
+        """Takes one, waiting for it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._photos)
+            photo = self._photos.popleft()
+            was_scarce = self._num_bytes > self._max_bytes // 2
+            self._num_bytes -= _num_bytes(photo)
+            if was_scarce:
+                self._changed.notify_all()
+        if was_scarce:
+            self.on_taken()
+        return photo
+
+    def has_room(self, num_bytes: int = 0) -> bool:
+        """Whether further bytes may begin to come in, beside those that are on their way."""
+        return self._num_bytes + num_bytes < self._max_bytes
+
+    def wait_for_room(self) -> None:
+        """Waits until bytes may come in, or until it is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or self.has_room())
+
+    def close(self) -> None:
+        """Lets those who wait for room go."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+
+def _num_bytes(photo: PhotoTask) -> int:
+    return 0 if photo.answer is None else len(photo.answer.body)
+
+
 def fetch_batches(
     batches: Iterable[pa.RecordBatch],
     rules: FetchRules,
-    getter: Getter,
+    sources: Sources,
+    ready: ReadyQueue,
     *,
-    transfers: int,
+    window: int,
     on_photo: OnPhoto,
+    is_stopping: Callable[[], bool] = lambda: False,
     clock: Callable[[], datetime] = _utc_now,
 ) -> Iterator[pa.RecordBatch]:
     """Fetches every photo of a partition.
@@ -42,39 +109,51 @@ def fetch_batches(
     Args:
         batches: rows of `photo_task.TASK_SCHEMA`.
         rules: of the run.
-        getter: HTTP; used from `transfers` threads at once.
-        transfers: photos under way at once.
+        sources: network and files; whatever they bring ends in `ready`.
+        ready: this partition's own.
+        window: photos that are under way or wait for their host, at once.
         on_photo: progress.
+        is_stopping: turns true when no further photo is to be begun.
         clock: stamps the rows.
 
     Yields:
-        Batches in the schema of `crops`; one row per box, in no particular order.
+        Batches in the schema of `crops`; one row per box, in no particular order. Photos that were
+        not begun before a stop have none.
     """
+    buffer = DecodeBuffer()
     rows: list[dict[str, Any]] = []
-    num_bytes = 0
-    with ThreadPoolExecutor(transfers, thread_name_prefix="fetch") as pool:
-        tasks = (row for batch in batches for row in batch.to_pylist())
-        jobs = (pool.submit(fetch_photo, task, rules, getter, clock) for task in tasks)
-        for done in _windowed(jobs, size=2 * transfers):
-            crops = done.result()
+    num_bytes = num_open = 0
+    tasks = (row for batch in batches for row in batch.to_pylist())
+    while True:
+        while num_open < window and not is_stopping():
+            row = next(tasks, None)
+            if row is None:
+                break
+            num_open += 1
+            PhotoTask(row, rules, sources, ready.put).ask_next()
+        if not num_open:
+            break
+        crops = cut_photo(ready.get(), rules, buffer, clock)
+        if crops is None:
+            continue
+        num_open -= 1
+        if crops:
             on_photo(Counter(row[t.STATUS] for row in crops))
-            rows += crops
-            num_bytes += sum(len(row[t.JPEG] or b"") for row in crops)
-            if len(rows) >= _MAX_ROWS or num_bytes >= _MAX_BYTES:
-                yield pa.RecordBatch.from_pylist(rows, schema=t.CROPS.schema)
-                rows, num_bytes = [], 0
-        if rows:
+        rows += crops
+        num_bytes += sum(len(row[t.JPEG] or b"") for row in crops)
+        if len(rows) >= _MAX_ROWS or num_bytes >= _MAX_BYTES:
             yield pa.RecordBatch.from_pylist(rows, schema=t.CROPS.schema)
+            rows, num_bytes = [], 0
+    if rows:
+        yield pa.RecordBatch.from_pylist(rows, schema=t.CROPS.schema)
 
 
-def _windowed(jobs: Iterator[Future[Any]], *, size: int) -> Iterator[Future[Any]]:
-    """Keeps at most `size` jobs under way; pulling the next one is what starts it."""
-    window: deque[Future[Any]] = deque()
-    for job in jobs:
-        window.append(job)
-        if len(window) >= size:
-            yield window.popleft()
-    yield from window
+class _NetworkAndFiles:
+    """`Sources` over a task's transfers and reads."""
+
+    def __init__(self, transfers: Transfers, files: FileReads) -> None:
+        self.submit: Callable[[Request], None] = transfers.submit
+        self.read: Callable[[AtHand, OnDone], None] = files.read
 
 
 @dataclass(frozen=True)
@@ -84,25 +163,40 @@ class PartitionFetcher:
     Attributes:
         rules: of the run.
         limits: of HTTP.
-        transfers: photos under way at once in a task.
-        progress_address: where the driver listens for counts; None keeps them.
+        budgets: of the hosts, for all tasks together.
+        num_tasks: that run at once, among which the budgets are shared.
+        transfers: requests under way at once in a task, over all hosts.
+        coordinator: where the driver listens and shares out; None: every task takes an equal part.
     """
 
     rules: FetchRules
     limits: HttpLimits
+    budgets: Budgets
+    num_tasks: int
     transfers: int
-    progress_address: tuple[str, int] | None = None
+    coordinator: CoordinatorAddress | None = None
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Fetches a partition; see `fetch_batches`."""
-        sender = ProgressSender(self.progress_address)
-        try:
+        ready = ReadyQueue()
+        with ExitStack() as stack:
+            link = stack.enter_context(
+                coordinator_link(self.coordinator, self.budgets, self.num_tasks)
+            )
+            transfers = stack.enter_context(
+                Transfers(self.limits, link, max_transfers=self.transfers, has_room=ready.has_room)
+            )
+            ready.on_taken = transfers.wake
+            link.serve(transfers)
+            files = FileReads(max_bytes=self.limits.max_bytes, wait_for_room=ready.wait_for_room)
+            stack.enter_context(files)
+            stack.callback(ready.close)
             yield from fetch_batches(
                 batches,
                 self.rules,
-                HttpGetter(self.limits),
-                transfers=self.transfers,
-                on_photo=sender.add,
+                _NetworkAndFiles(transfers, files),
+                ready,
+                window=_WINDOW * self.transfers,
+                on_photo=link.add,
+                is_stopping=lambda: link.is_stopping,
             )
-        finally:
-            sender.close()

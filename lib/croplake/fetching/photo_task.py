@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -19,19 +20,32 @@ from croplake.fetching.crop import (
     encode_crop,
     to_pixels,
 )
-from croplake.fetching.getter import Getter
-from croplake.fetching.outcome import TRANSIENT, PhotoError, Status
-from croplake.fetching.photo import Pixels, decode_photo, dhash
+from croplake.fetching.http import Answer
+from croplake.fetching.outcome import RETRIED_IN_RUN, TRANSIENT, PhotoError, Status
+from croplake.fetching.photo import DecodeBuffer, Pixels, decode_photo, dhash
+from croplake.fetching.transfers import Deadline, OnDone, Request, StoppedError
 
 BOXES_FIELD: Final = "photo_boxes"
 LISTED_FIELD: Final = "is_listed"
+AT_HAND_FIELD: Final = "at_hand"
+AT_HAND_TYPE: Final = pa.struct(
+    [("uri", pa.string()), ("offset_bytes", pa.int64()), ("num_bytes", pa.int64())]
+)
+"""Where a photo lies that need not be downloaded: bytes of a file, or of a tar."""
 
+_FROM_CATALOG: Final = (
+    t.ORIGINAL_URL,
+    t.THUMBNAIL_URL,
+    t.ORIGINAL_SIZE_BYTES,
+    t.ORIGINAL_MD5_BASE64,
+)
 TASK_SCHEMA: Final = pa.schema(
     [
         (t.IMAGE_ID, pa.string()),
         (t.SUBSET, pa.string()),
         (LISTED_FIELD, pa.bool_()),
-        *((name, t.PHOTOS.schema.field(name).type) for name in (t.ORIGINAL_URL, t.THUMBNAIL_URL)),
+        (AT_HAND_FIELD, AT_HAND_TYPE),
+        *((name, t.PHOTOS.schema.field(name).type) for name in _FROM_CATALOG),
         (t.ROTATION_DEG, pa.int32()),
         *((name, pa.string()) for name in t.ATTRIBUTION),
         (
@@ -51,6 +65,9 @@ TASK_SCHEMA: Final = pa.schema(
 )
 """What an executor is given: a photo, where to find it, its boxes, and the number of this try."""
 
+_FIRST_WAIT_S: Final = 0.5
+"""Before a source that failed is asked again; the host's own wishes come on top."""
+
 
 @dataclass(frozen=True)
 class FetchRules:
@@ -58,10 +75,13 @@ class FetchRules:
 
     Attributes:
         recipe: how crops are cut.
-        sources: `mirror`, `original`, `thumbnail`, in the order they are tried.
+        sources: `at_hand`, `mirror`, `original`, `thumbnail`, in the order they are tried.
         mirror_url: template with `{subset}` and `{image_id}`.
         max_photo_pixels: decoding limit.
         run_id: written into every row.
+        photo_timeout_s: for all of a photo's sources and tries together.
+        rounds: how often a photo's sources are tried, those that may recover.
+        check_originals: whether an original must have the size and MD5 that the catalog gives.
     """
 
     recipe: Recipe
@@ -69,30 +89,38 @@ class FetchRules:
     mirror_url: str
     max_photo_pixels: int
     run_id: str
+    photo_timeout_s: float = 60.0
+    rounds: int = 2
+    check_originals: bool = True
 
 
-@dataclass(frozen=True)
-class Photo:
-    """A photo that was had: uint8 RGB pixels, shape (height, width, 3), and where from."""
+class AtHand(NamedTuple):
+    """Bytes of a file that hold a photo."""
 
-    image_HWC: Pixels
-    source: str
-    sha256: str
-
-
-class _AllSourcesFailedError(Exception):
-    def __init__(self, failures: list[tuple[str, PhotoError]]) -> None:
-        super().__init__()
-        # A failure that may pass decides, so that the photo is tried again.
-        passing = [failure for failure in failures if failure[1].status in TRANSIENT]
-        self.source, self.error = (passing or failures)[-1]
-        self.detail = "; ".join(
-            f"{source} {error.status}: {error.detail}" for source, error in failures
-        )
+    uri: str
+    offset_bytes: int
+    num_bytes: int
 
 
-def photo_sources(task: dict[str, Any], rules: FetchRules) -> Iterator[tuple[str, str]]:
-    """The addresses a photo may be had from, in order.
+class Source(NamedTuple):
+    """A place where a photo may be had: an address, or bytes at hand."""
+
+    name: str
+    place: str | AtHand
+
+
+class Sources(Protocol):
+    """What fetching needs of networks and files; both report the end to a callback, once."""
+
+    def submit(self, request: Request) -> None:
+        """Begins a download."""
+
+    def read(self, place: AtHand, on_done: OnDone) -> None:
+        """Begins a read."""
+
+
+def photo_sources(task: dict[str, Any], rules: FetchRules) -> list[Source]:
+    """Where a photo may be had, in order.
 
     Flickr turns its resized pictures itself, so the thumbnail's frame is the boxes' only where the
     rotation is known to be 0.
@@ -100,98 +128,204 @@ def photo_sources(task: dict[str, Any], rules: FetchRules) -> Iterator[tuple[str
     Args:
         task: a row of `TASK_SCHEMA`.
         rules: sources and the mirror's template.
-
-    Yields:
-        Source name and address.
     """
-    for source in rules.sources:
-        if source == "mirror":
+    found: list[Source] = []
+    for name in rules.sources:
+        if name == "at_hand" and task[AT_HAND_FIELD]:
+            found.append(Source(name, AtHand(**task[AT_HAND_FIELD])))
+        elif name == "mirror":
             place = {"subset": task[t.SUBSET], "image_id": task[t.IMAGE_ID]}
-            yield source, rules.mirror_url.format(**place)
-        elif source == "original" and task[t.ORIGINAL_URL]:
-            yield source, task[t.ORIGINAL_URL]
-        elif source == "thumbnail" and task[t.THUMBNAIL_URL] and task[t.ROTATION_DEG] == 0:
-            yield source, task[t.THUMBNAIL_URL]
+            found.append(Source(name, rules.mirror_url.format(**place)))
+        elif name == "original" and task[t.ORIGINAL_URL]:
+            found.append(Source(name, task[t.ORIGINAL_URL]))
+        elif name == "thumbnail" and task[t.THUMBNAIL_URL] and task[t.ROTATION_DEG] == 0:
+            found.append(Source(name, task[t.THUMBNAIL_URL]))
+    return found
 
 
-def fetch_photo(
-    task: dict[str, Any], rules: FetchRules, getter: Getter, clock: Callable[[], datetime]
-) -> list[dict[str, Any]]:
-    """Downloads a photo once and cuts all its boxes.
+class PhotoTask:
+    """A photo on its way: asks one source after the other until one gives its bytes.
+
+    Its methods are never called by two threads at once: it is either with the sources or with the
+    thread that decodes.
+
+    Attributes:
+        row: of `TASK_SCHEMA`.
+        source: of the answer.
+        answer: bytes to be decoded; None where the photo has come to its end without.
+        is_stopped: the run ended before it was begun: it leaves no rows.
+    """
+
+    def __init__(
+        self,
+        row: dict[str, Any],
+        rules: FetchRules,
+        sources: Sources,
+        on_ready: Callable[[PhotoTask], None],
+    ) -> None:
+        self.row = row
+        self.source: str | None = None
+        self.answer: Answer | None = None
+        self.is_stopped = False
+        self._rules, self._sources, self._on_ready = rules, sources, on_ready
+        self._left = photo_sources(row, rules) if row[LISTED_FIELD] else []
+        self._deadline = Deadline(rules.photo_timeout_s)
+        self._round = 1
+        self._failures: dict[Source, PhotoError] = {}
+        self._asked: Source | None = None
+
+    def ask_next(self) -> None:
+        """Asks the next source; calls `on_ready` in whatever thread its answer comes."""
+        if not self._left and not self._begin_round():
+            self.answer = None
+            self._on_ready(self)
+            return
+        self._asked = asked = self._left.pop(0)
+        if isinstance(asked.place, AtHand):
+            self._sources.read(asked.place, self._on_done)
+            return
+        is_original = asked.name == "original" and self._rules.check_originals
+        request = Request(
+            asked.place,
+            self._deadline,
+            self._on_done,
+            part_of_rest=0.5 if self._left else 1.0,
+            expected_bytes=self.row[t.ORIGINAL_SIZE_BYTES] if is_original else None,
+            wait_s=_FIRST_WAIT_S * (self._round - 1),
+        )
+        self._sources.submit(request)
+
+    def failed(self, error: PhotoError) -> None:
+        """The source that was asked is of no use; asks the next."""
+        if self._asked is not None and not (
+            error.status is Status.HOST_PAUSED and self._asked in self._failures
+        ):
+            self._failures[self._asked] = error
+        self.ask_next()
+
+    def failure(self) -> tuple[PhotoError, str | None]:
+        """Why no source gave a photo, and the source that decided."""
+        if not self.row[LISTED_FIELD]:
+            detail = "the photos CSV has no row for it, so its licence and links are unknown"
+            return PhotoError(Status.PHOTO_NOT_LISTED, detail), None
+        if not self._failures:
+            detail = f"none of {', '.join(self._rules.sources)} has a place for it"
+            return PhotoError(Status.NO_SOURCE, detail), None
+        # A failure that may pass decides, so that the photo is tried again.
+        passing = [item for item in self._failures.items() if item[1].status in TRANSIENT]
+        source, last = (passing or list(self._failures.items()))[-1]
+        detail = "; ".join(
+            f"{source.name} {error.status}: {error.detail}"
+            for source, error in self._failures.items()
+        )
+        return PhotoError(last.status, detail, last.http_status), source.name
+
+    def _begin_round(self) -> bool:
+        """Puts the sources that may have recovered up again; False where there are none."""
+        if self._round >= self._rules.rounds:
+            return False
+        self._round += 1
+        self._left = [
+            source for source, error in self._failures.items() if error.status in RETRIED_IN_RUN
+        ]
+        return bool(self._left)
+
+    def _on_done(self, ended: Answer | PhotoError) -> None:
+        if isinstance(ended, StoppedError):
+            self.is_stopped = True
+            self._on_ready(self)
+        elif isinstance(ended, PhotoError):
+            self.failed(ended)
+        else:
+            self.source = self._asked.name if self._asked is not None else None
+            self.answer = ended
+            self._on_ready(self)
+
+
+def cut_photo(
+    photo: PhotoTask, rules: FetchRules, buffer: DecodeBuffer, clock: Callable[[], datetime]
+) -> list[dict[str, Any]] | None:
+    """Cuts all boxes of a photo that has come to its end, with or without bytes.
 
     Args:
-        task: a row of `TASK_SCHEMA`.
+        photo: given to `on_ready`.
         rules: of the run.
-        getter: HTTP.
+        buffer: the thread's own.
         clock: gives the time a row is stamped with.
 
     Returns:
-        One row of `crops` per box of the task: `ok` with its bytes, or its reason. Never raises
-        for what a photo or a host did.
+        One row of `crops` per box of the task: `ok` with its bytes, or its reason; none where the
+        run was stopped before. None where the bytes are no photo and the next source has been
+        asked. Never raises for what a photo or a host did.
     """
+    if photo.is_stopped:
+        return []
+    task, now = photo.row, clock()
+    if photo.answer is None:
+        error, source = photo.failure()
+        outcome = _failure(error.status, error.detail, error.http_status, source)
+        return [_row(task, box, rules, now, outcome) for box in task[BOXES_FIELD]]
+    answer, photo.answer = photo.answer, None
     try:
-        if not task[LISTED_FIELD]:
-            detail = "the photos CSV has no row for it, so its licence and links are unknown"
-            raise PhotoError(Status.PHOTO_NOT_LISTED, detail)
-        photo = _first_photo(task, rules, getter)
+        if photo.source == "original" and rules.check_originals:
+            _check_md5(answer, task[t.ORIGINAL_MD5_BASE64])
+        image_HWC = decode_photo(answer.body, max_pixels=rules.max_photo_pixels, buffer=buffer)
+        common = _of_photo(image_HWC, answer, photo.source)
     except PhotoError as error:
-        outcome = _failure(error.status, error.detail, error.http_status)
-        return [_row(task, box, rules, clock(), outcome) for box in task[BOXES_FIELD]]
-    except _AllSourcesFailedError as failed:
-        last = failed.error
-        outcome = _failure(last.status, failed.detail, last.http_status, failed.source)
-        return [_row(task, box, rules, clock(), outcome) for box in task[BOXES_FIELD]]
-    common = _of_photo(photo)
+        photo.failed(PhotoError(error.status, error.detail, answer.http_status))
+        return None
+    # A library's surprise (memory, a file its parser chokes on) costs this source, not the task.
+    except Exception as error:
+        detail = f"{answer.url}: {type(error).__name__}: {error}"
+        photo.failed(PhotoError(Status.UNEXPECTED, detail, answer.http_status))
+        return None
     return [
-        _row(task, box, rules, clock(), common | _of_box(photo, box, task, rules.recipe))
+        _row(task, box, rules, now, common | _of_box(image_HWC, box, task, rules.recipe, common))
         for box in task[BOXES_FIELD]
     ]
 
 
-def _first_photo(task: dict[str, Any], rules: FetchRules, getter: Getter) -> Photo:
-    failures: list[tuple[str, PhotoError]] = []
-    for source, url in photo_sources(task, rules):
-        try:
-            data = getter.get(url)
-            image_HWC = decode_photo(data, max_pixels=rules.max_photo_pixels)
-            return Photo(image_HWC, source, hashlib.sha256(data).hexdigest())
-        except PhotoError as error:
-            failures.append((source, error))
-        # A library's surprise (a URL its parser chokes on, memory) costs this source, not the task.
-        except Exception as error:
-            detail = f"{url}: {type(error).__name__}: {error}"
-            failures.append((source, PhotoError(Status.UNEXPECTED, detail)))
-    if not failures:
-        raise PhotoError(Status.NO_SOURCE, f"none of {', '.join(rules.sources)} has an address")
-    raise _AllSourcesFailedError(failures)
+def _check_md5(answer: Answer, expected: str | None) -> None:
+    """Compares an original with what the catalog says of it; a replaced photo has other boxes."""
+    if not expected:
+        return
+    digest = hashlib.md5(answer.body, usedforsecurity=False).digest()
+    found = base64.b64encode(digest).decode()
+    if found != expected:
+        detail = f"{answer.url}: MD5 {found}, the catalog says {expected}"
+        raise PhotoError(Status.WRONG_MD5, detail, answer.http_status)
 
 
-def _of_photo(photo: Photo) -> dict[str, Any]:
-    height_px, width_px = photo.image_HWC.shape[:2]
+def _of_photo(image_HWC: Pixels, answer: Answer, source: str | None) -> dict[str, Any]:
+    height_px, width_px = image_HWC.shape[:2]
     return {
-        t.SOURCE: photo.source,
-        t.HTTP_STATUS: 200,
+        t.SOURCE: source,
+        t.HTTP_STATUS: answer.http_status,
         t.PHOTO_WIDTH_PX: width_px,
         t.PHOTO_HEIGHT_PX: height_px,
-        t.PHOTO_SHA256: photo.sha256,
-        t.PHOTO_DHASH: dhash(photo.image_HWC),
+        t.PHOTO_SHA256: hashlib.sha256(answer.body).hexdigest(),
+        t.PHOTO_DHASH: dhash(image_HWC),
     }
 
 
 def _of_box(
-    photo: Photo, box: dict[str, Any], task: dict[str, Any], recipe: Recipe
+    image_HWC: Pixels,
+    box: dict[str, Any],
+    task: dict[str, Any],
+    recipe: Recipe,
+    common: dict[str, Any],
 ) -> dict[str, Any]:
     corners = Box(*(box[name] for name in t.CORNERS))
-    height_px, width_px = photo.image_HWC.shape[:2]
+    height_px, width_px = image_HWC.shape[:2]
+    came = (common[t.HTTP_STATUS], common[t.SOURCE])
     try:
         source_box = to_pixels(corners, width_px, height_px)
-        cut_HWC = crop_box(photo.image_HWC, corners, padding_frac=recipe.padding_frac)
+        cut_HWC = crop_box(image_HWC, corners, padding_frac=recipe.padding_frac)
         crop = encode_crop(cut_HWC, recipe, rotation_deg=task[t.ROTATION_DEG])
     except EmptyCropError as error:
-        return _failure(Status.EMPTY_CROP, str(error), 200, photo.source)
+        return _failure(Status.EMPTY_CROP, str(error), *came)
     except Exception as error:
-        detail = f"{type(error).__name__}: {error}"
-        return _failure(Status.UNEXPECTED, detail, 200, photo.source)
+        return _failure(Status.UNEXPECTED, f"{type(error).__name__}: {error}", *came)
     return {
         t.STATUS: Status.OK.value,
         t.HAS_CROP: True,
@@ -204,7 +338,7 @@ def _of_box(
 
 
 def _failure(
-    status: Status, detail: str, http_status: int | None, source: str | None = None
+    status: Status, detail: str, http_status: int | None, source: str | None
 ) -> dict[str, Any]:
     return {
         t.STATUS: status.value,

@@ -16,7 +16,7 @@ from croplake import tables as t
 from croplake.fetching.outcome import PhotoError, Status
 from croplake.inference.model import STATUS_NOT_FINITE
 from croplake.inference.network import Photo, Probabilities, Squares
-from croplake.inference.reading import LoadBytes, PhotoReadError
+from croplake.inference.reading import LoadBytes
 
 STATUS_PREDICTION_FAILED: Final = "prediction_failed"
 """The network refused the batch; the detail names the exception."""
@@ -119,7 +119,7 @@ def _open_photo(
         photo_HWC = decode(load_bytes(path))
         height_px, width_px = photo_HWC.shape[:2]
         square_HWC = classifier.fit_photo(photo_HWC)
-    except (PhotoReadError, PhotoError) as error:
+    except PhotoError as error:
         return _Opened(path, str(error.status), error.detail)
     # One odd file must not cost the partition's other rows.
     except Exception as error:

@@ -5,32 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from typing import Final
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from croplake.fetching.getter import Getter
-from croplake.fetching.outcome import Status
+from croplake.fetching.outcome import PhotoError, Status
 from croplake.inference.listing import is_address
 
-STATUS_UNREADABLE: Final = "unreadable"
-"""The file is there and cannot be read."""
-
 LoadBytes = Callable[[str], bytes]
-"""Path or address in, the file's bytes out; raises PhotoReadError or PhotoError."""
-
-
-class PhotoReadError(Exception):
-    """A photo whose bytes cannot be had.
-
-    Attributes:
-        status: its name in the table.
-        detail: what was found, for a person.
-    """
-
-    def __init__(self, status: str, detail: str) -> None:
-        super().__init__(f"{status}: {detail}")
-        self.status = status
-        self.detail = detail
+"""Path or address in, the file's bytes out; raises PhotoError."""
 
 
 def photo_loader(getter: Getter, *, max_bytes: int) -> LoadBytes:
@@ -61,7 +43,7 @@ def read_local(path: str, *, max_bytes: int) -> bytes:
         The file's bytes.
 
     Raises:
-        PhotoReadError: `not_found`, `too_many_bytes`, or `unreadable` (no permission, no plain
+        PhotoError: `not_found`, `too_many_bytes`, or `unreadable` (no permission, no plain
             file, a fault of the disk).
     """
     if path.startswith("file://"):
@@ -70,13 +52,13 @@ def read_local(path: str, *, max_bytes: int) -> bytes:
         found = os.stat(path)
         # Reading a pipe would wait for ever.
         if not stat.S_ISREG(found.st_mode):
-            raise PhotoReadError(STATUS_UNREADABLE, "not a plain file")
+            raise PhotoError(Status.UNREADABLE, "not a plain file")
         if found.st_size > max_bytes:
             detail = f"{found.st_size} bytes, the limit is {max_bytes}"
-            raise PhotoReadError(Status.TOO_MANY_BYTES, detail)
+            raise PhotoError(Status.TOO_MANY_BYTES, detail)
         with open(path, "rb") as file:
             return file.read()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise PhotoReadError(Status.NOT_FOUND, str(error.strerror)) from error
+        raise PhotoError(Status.NOT_FOUND, str(error.strerror)) from error
     except OSError as error:
-        raise PhotoReadError(STATUS_UNREADABLE, str(error.strerror or error)) from error
+        raise PhotoError(Status.UNREADABLE, str(error.strerror or error)) from error

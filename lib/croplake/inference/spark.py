@@ -17,8 +17,10 @@ from croplake import tables as t
 from croplake.errors import InputDataError
 from croplake.evaluation.metrics import Metrics, measure_tally
 from croplake.evaluation.tally import Tally
-from croplake.fetching.getter import HttpGetter, HttpLimits
+from croplake.fetching.getter import HttpGetter
+from croplake.fetching.http import HttpLimits
 from croplake.fetching.photo import decode_photo
+from croplake.fetching.shares import Budgets, EqualShares
 from croplake.inference.examples import (
     CELLS_SCHEMA,
     SCORES_SCHEMA,
@@ -104,6 +106,7 @@ def classify(
     run: ClassifyRun,
     *,
     limits: HttpLimits,
+    budgets: Budgets,
     max_pixels: int,
 ) -> DataFrame:
     """Classifies photos on all slots.
@@ -114,6 +117,7 @@ def classify(
         model: folder or file of the model, readable from every executor.
         run: the run's settings.
         limits: of downloads; `max_bytes` holds for local files too.
+        budgets: of hosts; each task takes an equal part.
         max_pixels: a photo of more pixels is not decoded.
 
     Returns:
@@ -132,6 +136,7 @@ def classify(
         model=storage.absolute(model),
         run=run,
         limits=limits,
+        shares=EqualShares(budgets, num_partitions),
         max_pixels=max_pixels,
     )
     photos = spark.createDataFrame(table).repartition(num_partitions)
@@ -149,12 +154,19 @@ def _score_partition(batches: Batches, *, model: str, batch_size: int) -> Iterat
 
 
 def _classify_partition(
-    batches: Batches, *, model: str, run: ClassifyRun, limits: HttpLimits, max_pixels: int
+    batches: Batches,
+    *,
+    model: str,
+    run: ClassifyRun,
+    limits: HttpLimits,
+    shares: EqualShares,
+    max_pixels: int,
 ) -> Iterator[pa.RecordBatch]:
-    return classify_paths(
-        batches,
-        run,
-        load_classifier(model),
-        load_bytes=photo_loader(HttpGetter(limits), max_bytes=limits.max_bytes),
-        decode=functools.partial(decode_photo, max_pixels=max_pixels, apply_exif=True),
-    )
+    with HttpGetter(limits, shares, max_transfers=run.transfers) as getter:
+        yield from classify_paths(
+            batches,
+            run,
+            load_classifier(model),
+            load_bytes=photo_loader(getter, max_bytes=limits.max_bytes),
+            decode=functools.partial(decode_photo, max_pixels=max_pixels, apply_exif=True),
+        )

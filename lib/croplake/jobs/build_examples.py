@@ -14,7 +14,7 @@ from croplake.errors import InputDataError
 from croplake.examples.layout import CHECK_ROWS, ShardLayout, plan_layout, read_layout
 from croplake.examples.transforms import make_examples, shuffle_examples
 from croplake.jobs.context import Job, JobContext, settings_hash
-from croplake.jobs.fetch_crops import recipe_of
+from croplake.jobs.fetch_plan import recipe_of
 from croplake.jobs.select_boxes import chosen_categories
 
 Cells = dict[tuple[str, str], int]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 from pyspark.sql import functions as F  # noqa: N812
@@ -46,7 +45,8 @@ def run(context: JobContext) -> None:
             batch_size=conf.batch_size,
             transfers=conf.transfers_per_task,
         ),
-        limits=replace(context.http_limits(), max_bytes=context.settings.fetch.max_photo_bytes),
+        limits=context.http_limits(),
+        budgets=context.host_budgets(),
         max_pixels=context.settings.fetch.max_photo_pixels,
     )
     context.lake.append(predictions, t.PREDICTIONS)

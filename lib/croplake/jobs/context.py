@@ -17,7 +17,9 @@ from rich.console import Console
 from croplake import tables as t
 from croplake.conf import Settings
 from croplake.errors import CroplakeError, InputDataError
-from croplake.fetching.getter import HttpLimits
+from croplake.fetching.http import HttpLimits
+from croplake.fetching.pacing import HostBudget
+from croplake.fetching.shares import Budgets
 from croplake.lake import Lake, spark_schema
 from croplake.locks import writing
 from croplake.tables import Table
@@ -62,11 +64,19 @@ class JobContext:
         return HttpLimits(
             connect_timeout_s=fetch.connect_timeout_s,
             read_timeout_s=fetch.read_timeout_s,
+            photo_timeout_s=fetch.photo_timeout_s,
             max_bytes=fetch.max_photo_bytes,
+            max_pause_s=fetch.max_pause_s,
             connect_to=dict(fetch.connect_to),
+            private_hosts=frozenset(name.lower() for name in fetch.private_hosts),
+            ca_file=fetch.ca_file,
             contact=fetch.contact,
-            connections=fetch.transfers_per_task,
         )
+
+    def host_budgets(self) -> Budgets:
+        """The settings' budgets of hosts."""
+        hosts = self.settings.fetch.hosts
+        return Budgets({name: HostBudget(**conf.model_dump()) for name, conf in hosts.items()})
 
 
 @dataclass(frozen=True)

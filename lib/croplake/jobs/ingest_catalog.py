@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -43,7 +43,7 @@ class _Typed:
 def run(context: JobContext) -> None:
     """CSV files or addresses → `classes`, `photos`, `boxes`, `rejected_rows`."""
     conf = context.settings.catalog
-    limits = replace(context.http_limits(), max_bytes=1 << 62)
+    limits = context.http_limits()
     folder = storage.join(context.lake.root, "_sources")
 
     def at(source: str) -> str:

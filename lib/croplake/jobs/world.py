@@ -30,5 +30,6 @@ def world_served(settings: Settings, console: Console) -> Iterator[Settings]:
     world = build_world(Path(conf.root), num_photos=conf.num_photos, seed=conf.seed)
     with serve_world(world) as server:
         hosts = {**server.connect_to, **settings.fetch.connect_to}
-        fetch = settings.fetch.model_copy(update={"connect_to": hosts})
+        private = (*settings.fetch.private_hosts, *server.connect_to)
+        fetch = settings.fetch.model_copy(update={"connect_to": hosts, "private_hosts": private})
         yield settings.model_copy(update={"fetch": fetch})

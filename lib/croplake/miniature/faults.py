@@ -9,8 +9,8 @@ import numpy as np
 
 Fault = Literal["gone", "mirror_gone", "truncated", "empty", "html", "busy"]
 
-BUSY_ANSWERS: Final = 1
-"""Requests for each address of a busy photo that get 503 before it is served."""
+BUSY_ANSWERS: Final = 2
+"""Requests for each address of a busy photo that get 503 before it is served: a run's two tries."""
 
 _SHARES: Final[tuple[tuple[Fault, float], ...]] = (
     ("gone", 0.01),

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql.pandas.types import from_arrow_type
 
 from croplake import tables as t
 from croplake.conf import FetchConf
-from croplake.fetching.outcome import TRANSIENT
-from croplake.fetching.photo_task import BOXES_FIELD, LISTED_FIELD, TASK_SCHEMA
+from croplake.fetching.outcome import TRANSIENT, Status
+from croplake.fetching.photo_task import (
+    AT_HAND_FIELD,
+    AT_HAND_TYPE,
+    BOXES_FIELD,
+    LISTED_FIELD,
+    TASK_SCHEMA,
+)
 
 _HAS = "has_any_crop"
+_AT_HAND_TYPE = from_arrow_type(AT_HAND_TYPE)
 
 
 def box_states(crops: DataFrame, recipe_id: str) -> DataFrame:
@@ -51,18 +59,24 @@ def boxes_to_fetch(selected: DataFrame, states: DataFrame, conf: FetchConf) -> D
         "all": F.lit(True),
         "none": F.lit(False),
     }[conf.retry]
-    is_due = F.col(t.STATUS).isNull() | (failed & may_pass & (F.col(t.ATTEMPT) < conf.max_attempts))
+    # A photo whose host was left alone was not asked for: that is no try of its own.
+    was_asked = F.col(t.STATUS) != Status.HOST_PAUSED.value
+    has_tries_left = (F.col(t.ATTEMPT) < conf.max_attempts) | ~was_asked
+    is_due = F.col(t.STATUS).isNull() | (failed & may_pass & has_tries_left)
     kept = selected.where(F.col(t.REJECT_REASON).isNull())
     joined = kept.join(states, on=t.BOX_ID, how="left").where(is_due)
     return joined.withColumn(t.ATTEMPT, F.coalesce(t.ATTEMPT, F.lit(0)) + 1)
 
 
-def photo_tasks(boxes: DataFrame, photos: DataFrame, num_parts: int) -> DataFrame:
+def photo_tasks(
+    boxes: DataFrame, photos: DataFrame, at_hand: DataFrame | None, num_parts: int
+) -> DataFrame:
     """Gathers the boxes of each photo, so that it is downloaded once.
 
     Args:
         boxes: from `boxes_to_fetch`.
         photos: rows of `photos`.
+        at_hand: `image_id` and `at_hand` of the photos that need not be downloaded, if any.
         num_parts: partitions of the result; photos are spread over them by their id.
 
     Returns:
@@ -77,6 +91,10 @@ def photo_tasks(boxes: DataFrame, photos: DataFrame, num_parts: int) -> DataFram
     )
     known = photos.drop(t.SUBSET).withColumn(LISTED_FIELD, F.lit(True))
     joined = by_photo.join(known, on=t.IMAGE_ID, how="left")
+    if at_hand is None:
+        joined = joined.withColumn(AT_HAND_FIELD, F.lit(None).cast(_AT_HAND_TYPE))
+    else:
+        joined = joined.join(at_hand, on=t.IMAGE_ID, how="left")
     listed = F.coalesce(LISTED_FIELD, F.lit(False)).alias(LISTED_FIELD)
     columns = [listed if name == LISTED_FIELD else F.col(name) for name in TASK_SCHEMA.names]
     return joined.select(*columns)

@@ -1,0 +1,316 @@
+"""Driver and tasks in touch: budgets shared out, pauses passed on, progress, and the word to stop.
+
+Each task keeps one small connection to the driver and sends a line at least twice a second; each is
+answered. A host's budget is handed out in parts that never add up to more than it; a task that has
+no work for a host gives its part back, so that another can have it. What one task learns of a host
+all others hear with their next answer, and tasks of later chunks with their first.
+
+Counts are for the eyes alone: what landed is read from the table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import socket
+import socketserver
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass, field
+from io import BufferedReader
+from typing import Any, Final, NamedTuple
+
+from croplake.fetching.pacing import Share
+from croplake.fetching.shares import Budgets, EqualShares
+from croplake.fetching.transfers import Transfers
+
+_EVERY_S: Final = 0.5
+_EVERY_S_WHILE_WAITING: Final = 0.05
+_CONNECT_TIMEOUT_S: Final = 5.0
+_LEVEL_DOUBLES_IN_S: Final = 30.0
+
+OnProgress = Callable[[int, Counter[str]], None]
+"""Told of further photos done and of their boxes' statuses, one call at a time."""
+
+
+class CoordinatorAddress(NamedTuple):
+    """Where a driver listens, and the word that lets a task in."""
+
+    host: str
+    port: int
+    token: str
+
+
+@dataclass
+class _Host:
+    """What is known of a host. Times are the driver's monotonic clock."""
+
+    granted: dict[int, int] = field(default_factory=dict)
+    paused_until: float = 0.0
+    level: float = 1.0
+    level_at: float = 0.0
+
+    def current_level(self, now: float) -> float:
+        """The pace it was found to bear, which is forgotten with time."""
+        return min(1.0, self.level * 2 ** ((now - self.level_at) / _LEVEL_DOUBLES_IN_S))
+
+
+class Coordinator:
+    """The driver's end.
+
+    Attributes:
+        address: for the tasks.
+    """
+
+    def __init__(
+        self, address: CoordinatorAddress, budgets: Budgets, num_tasks: int, on_progress: OnProgress
+    ) -> None:
+        self.address = address
+        self._budgets, self._num_tasks, self._on_progress = budgets, num_tasks, on_progress
+        self._hosts: dict[str, _Host] = {}
+        self._lock = threading.Lock()
+        self._is_stopping = False
+
+    def stop(self) -> None:
+        """Tells every task, with its next answer, to begin no further photo."""
+        self._is_stopping = True
+
+    def answer(self, task: int, said: dict[str, Any]) -> dict[str, Any]:
+        """Takes in what a task says and gives it its shares.
+
+        Args:
+            task: number of the connection.
+            said: `photos`, `statuses`, `wants` (hosts), `learned` (host to pause in seconds and
+                level).
+
+        Returns:
+            `shares` (host to the fields of `Share`; no entry: nothing is free yet) and `stop`.
+        """
+        now = time.monotonic()
+        with self._lock:
+            if said.get("photos"):
+                self._on_progress(int(said["photos"]), Counter(said["statuses"]))
+            for name, (paused_for_s, level) in said.get("learned", {}).items():
+                host = self._hosts.setdefault(name, _Host())
+                host.paused_until = max(host.paused_until, now + float(paused_for_s))
+                host.level, host.level_at = min(float(level), host.current_level(now)), now
+            wants = set(said.get("wants", ()))
+            for name, host in self._hosts.items():
+                if name not in wants:
+                    host.granted.pop(task, None)
+            shares = {name: self._share(task, name, now) for name in sorted(wants)}
+        given = {name: astuple(share) for name, share in shares.items() if share is not None}
+        return {"shares": given, "stop": self._is_stopping}
+
+    def forget(self, task: int) -> None:
+        """A task's connection has ended: what it held is free."""
+        with self._lock:
+            for host in self._hosts.values():
+                host.granted.pop(task, None)
+
+    def _share(self, task: int, name: str, now: float) -> Share | None:
+        host = self._hosts.setdefault(name, _Host())
+        part = self._budgets.share(name, self._num_tasks)
+        if task not in host.granted:
+            free = self._budgets.of(name).transfers - sum(host.granted.values())
+            if free < 1:
+                return None
+            host.granted[task] = min(free, part.transfers)
+        paused_for_s = max(0.0, host.paused_until - now)
+        return Share(host.granted[task], part.rate_per_s, paused_for_s, host.current_level(now))
+
+
+@contextlib.contextmanager
+def coordinator(
+    host: str, budgets: Budgets, num_tasks: int, on_progress: OnProgress
+) -> Iterator[Coordinator]:
+    """Listens for tasks while it is open.
+
+    Args:
+        host: address of the driver that executors can reach (`spark.driver.host`).
+        budgets: of the hosts, for all tasks together.
+        num_tasks: that run at once.
+        on_progress: for the display.
+
+    Yields:
+        The coordinator; its `address` goes to the tasks.
+    """
+    numbers = iter(range(1 << 62))
+
+    class Handler(socketserver.StreamRequestHandler):
+        disable_nagle_algorithm = True
+
+        def handle(self) -> None:
+            task = next(numbers)
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                if self.rfile.readline().strip() != running.address.token.encode():
+                    return
+                for line in self.rfile:
+                    reply = running.answer(task, json.loads(line))
+                    self.wfile.write(json.dumps(reply).encode() + b"\n")
+            running.forget(task)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        block_on_close = False
+        request_queue_size = 1024
+
+    with Server((host, 0), Handler) as server:
+        address = CoordinatorAddress(host, server.server_address[1], secrets.token_hex(16))
+        running = Coordinator(address, budgets, num_tasks, on_progress)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield running
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class CoordinatorLink:
+    """A task's end: `transfers.Shares`, and a thread that talks to the driver.
+
+    A driver that cannot be reached costs the display and the exact division of the budgets (the
+    task takes an equal part), never the task.
+
+    Attributes:
+        is_stopping: whether no further photo is to be begun.
+    """
+
+    def __init__(
+        self, address: CoordinatorAddress | None, budgets: Budgets, num_tasks: int
+    ) -> None:
+        self.is_stopping = False
+        self._address = address
+        self._alone = EqualShares(budgets, num_tasks)
+        self._changed = threading.Condition()
+        self._photos, self._statuses = 0, Counter[str]()
+        self._wants: set[str] = set()
+        self._granted: set[str] = set()
+        self._learned: dict[str, tuple[float, float]] = {}
+        self._is_urgent = self._is_closing = False
+        self._transfers: Transfers | None = None
+        self._thread = threading.Thread(target=self._talk, name="coordination", daemon=True)
+
+    def serve(self, transfers: Transfers) -> None:
+        """Begins to talk for these transfers."""
+        self._transfers = transfers
+        if self._address is not None:
+            self._thread.start()
+
+    def add(self, statuses: Counter[str]) -> None:
+        """Counts one finished photo, whose boxes ended in these statuses."""
+        with self._changed:
+            self._photos += 1
+            self._statuses += statuses
+
+    def want(self, host: str) -> Share | None:
+        """Asks the driver for a share; alone, takes an equal one."""
+        if self._address is None:
+            return self._alone.want(host)
+        with self._changed:
+            if host not in self._wants:
+                self._wants.add(host)
+                self._hurry()
+        return None
+
+    def let_go(self, host: str) -> None:
+        """Gives a share back with the next line."""
+        with self._changed:
+            self._wants.discard(host)
+            self._granted.discard(host)
+            self._hurry()
+
+    def learned(self, host: str, paused_for_s: float, level: float) -> None:
+        """Passes a pause on at once."""
+        with self._changed:
+            self._learned[host] = (paused_for_s, level)
+            self._hurry()
+
+    def close(self) -> None:
+        """Says the last word and ends the thread."""
+        with self._changed:
+            self._is_closing = True
+            self._hurry()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _hurry(self) -> None:
+        self._is_urgent = True
+        self._changed.notify_all()
+
+    def _talk(self) -> None:
+        address = self._address
+        if address is None:
+            return
+        try:
+            place = (address.host, address.port)
+            with socket.create_connection(place, timeout=_CONNECT_TIMEOUT_S) as connection:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection.sendall(address.token.encode() + b"\n")
+                with connection.makefile("rb") as answers:
+                    while self._exchange(connection, answers):
+                        pass
+        except (OSError, ValueError):
+            self._go_on_alone()
+
+    def _exchange(self, connection: socket.socket, answers: BufferedReader) -> bool:
+        """Sends a line and takes its answer; False after the last."""
+        with self._changed:
+            is_waiting = self._wants != self._granted
+            timeout_s = _EVERY_S_WHILE_WAITING if is_waiting else _EVERY_S
+            self._changed.wait_for(lambda: self._is_urgent, timeout_s)
+            self._is_urgent = False
+            is_last = self._is_closing
+            said = {
+                "photos": self._photos,
+                "statuses": self._statuses,
+                "learned": self._learned,
+                "wants": [] if is_last else sorted(self._wants),
+            }
+            line = json.dumps(said).encode() + b"\n"
+            self._photos, self._statuses, self._learned = 0, Counter(), {}
+        connection.sendall(line)
+        answer = answers.readline()
+        if not answer:
+            raise ConnectionError("the driver hung up")
+        self._take(json.loads(answer))
+        return not is_last
+
+    def _take(self, answer: dict[str, Any]) -> None:
+        if answer["stop"] and not self.is_stopping:
+            self.is_stopping = True
+            if self._transfers is not None:
+                self._transfers.drain()
+        for host, fields in answer["shares"].items():
+            share = Share(*fields)
+            with self._changed:
+                if host not in self._wants:
+                    continue  # given up meanwhile; the next line says so
+                is_news = host not in self._granted or share.paused_for_s > 0
+                self._granted.add(host)
+            if is_news and self._transfers is not None:
+                self._transfers.grant(host, share)
+
+    def _go_on_alone(self) -> None:
+        with self._changed:
+            self._address = None
+            missing = self._wants - self._granted
+        if self._transfers is not None:
+            for host in missing:
+                self._transfers.grant(host, self._alone.want(host))
+
+
+@contextlib.contextmanager
+def coordinator_link(
+    address: CoordinatorAddress | None, budgets: Budgets, num_tasks: int
+) -> Iterator[CoordinatorLink]:
+    """A task's link, closed with a last word; see `CoordinatorLink`."""
+    link = CoordinatorLink(address, budgets, num_tasks)
+    try:
+        yield link
+    finally:
+        link.close()

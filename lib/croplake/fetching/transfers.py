@@ -1,0 +1,446 @@
+"""All downloads of a task: one thread, one libcurl multi handle, one queue per host.
+
+The thread waits on the sockets of all transfers at once and starts what each host's gate lets
+through. Whoever submits is told of the end in this thread, so that must be brief.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import pycurl
+
+from croplake.fetching.addresses import AddressRules, host_key
+from croplake.fetching.http import MAX_REDIRECTS, UNAVAILABLE, Answer, CurlTransfer, HttpLimits
+from croplake.fetching.outcome import HOST_FAILURES, PhotoError, Status
+from croplake.fetching.pacing import HostGate, Share
+
+_LONGEST_WAIT_S: Final = 5.0
+_EVENTS: Final = {
+    pycurl.POLL_IN: select.EPOLLIN,
+    pycurl.POLL_OUT: select.EPOLLOUT,
+    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
+}
+
+OnDone = Callable[[Answer | PhotoError], None]
+
+
+class StoppedError(PhotoError):
+    """The run stops before this photo was begun: nothing is known of it."""
+
+    def __init__(self) -> None:
+        super().__init__(Status.UNEXPECTED, "the run was stopped before")
+
+
+class Deadline:
+    """The time a photo has in all, over its sources, redirects and waits; it runs from its start.
+
+    Attributes:
+        total_s: of the photo.
+        ends_at: monotonic; None until the first request starts.
+    """
+
+    def __init__(self, total_s: float) -> None:
+        self.total_s = total_s
+        self.ends_at: float | None = None
+
+    def start(self, now: float) -> float:
+        """Starts it if it does not run yet, and gives its end."""
+        if self.ends_at is None:
+            self.ends_at = now + self.total_s
+        return self.ends_at
+
+
+class Request:
+    """An address to be had.
+
+    Attributes:
+        url: http or https; a redirect puts another one there.
+        deadline: of its photo.
+        part_of_rest: share of the photo's remaining time it may take, so that a slow source leaves
+            some for the next.
+        expected_bytes: length of the body where the catalog knows it.
+        wait_s: how long to wait before it is asked.
+        on_done: told of the end, once, in the thread of the transfers.
+    """
+
+    __slots__ = (
+        "deadline",
+        "ends_at",
+        "expected_bytes",
+        "hops",
+        "host",
+        "on_done",
+        "part_of_rest",
+        "started_at",
+        "url",
+        "wait_s",
+    )
+
+    def __init__(
+        self,
+        url: str,
+        deadline: Deadline,
+        on_done: OnDone,
+        *,
+        part_of_rest: float = 1.0,
+        expected_bytes: int | None = None,
+        wait_s: float = 0.0,
+    ) -> None:
+        self.url = url
+        self.deadline = deadline
+        self.on_done = on_done
+        self.part_of_rest = part_of_rest
+        self.expected_bytes = expected_bytes
+        self.wait_s = wait_s
+        self.host = ""
+        self.hops = 0
+        self.started_at = 0.0
+        self.ends_at: float | None = None
+
+
+class Shares(Protocol):
+    """Where a task's shares of the hosts' budgets come from; called in the transfers' thread."""
+
+    def want(self, host: str) -> Share | None:
+        """There is work for a host; its share, or None where `Transfers.grant` brings it later."""
+
+    def let_go(self, host: str) -> None:
+        """There is no more work for a host at the moment."""
+
+    def learned(self, host: str, paused_for_s: float, level: float) -> None:
+        """A host slowed this task down, or failed it."""
+
+
+class Transfers:
+    """Downloads; a context manager that ends its thread.
+
+    Attributes:
+        num_bytes_held: bytes of bodies that have begun to come in and were not given on yet.
+    """
+
+    def __init__(
+        self,
+        limits: HttpLimits,
+        shares: Shares,
+        *,
+        max_transfers: int,
+        has_room: Callable[[int], bool] = lambda num_bytes: True,
+    ) -> None:
+        """Starts the thread.
+
+        Args:
+            limits: of each request.
+            shares: of the hosts' budgets.
+            max_transfers: requests under way at once, over all hosts.
+            has_room: whether another may start, given the bytes of those under way.
+        """
+        self._limits, self._shares, self._has_room = limits, shares, has_room
+        self._rules = AddressRules(limits.private_hosts)
+        self._max_transfers = max_transfers
+        self._gates: dict[str, HostGate] = {}
+        self._queues: dict[str, deque[Request]] = {}
+        self._later: list[tuple[float, int, Request]] = []
+        self._sequence = itertools.count()
+        self._inbox: deque[Request | Callable[[], None]] = deque()
+        self._free: list[CurlTransfer] = []
+        self._running: dict[pycurl.Curl, tuple[CurlTransfer, Request]] = {}
+        self._timer_at: float | None = None
+        self._is_draining = self._is_closing = False
+        self._failure: BaseException | None = None
+        self._epoll = select.epoll()
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._wake_fd, select.EPOLLIN)
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, 2 * max_transfers)
+        self._thread = threading.Thread(target=self._run, name="transfers", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Transfers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- from any thread ------------------------------------------------------------------------
+
+    def submit(self, request: Request) -> None:
+        """Queues a request; `request.on_done` is told of its end.
+
+        Raises:
+            RuntimeError: the thread has ended by a defect, which is the cause.
+        """
+        if self._failure is not None:
+            raise RuntimeError("the transfers have ended") from self._failure
+        self._inbox.append(request)
+        self.wake()
+
+    def grant(self, host: str, share: Share) -> None:
+        """Brings a share that `Shares.want` could not give at once, or a changed one."""
+        self._inbox.append(lambda: self._gate(host).grant(share, time.monotonic()))
+        self.wake()
+
+    def drain(self) -> None:
+        """From now on only photos that were begun are asked for; the others are dropped."""
+        self._is_draining = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Makes the thread look again, e.g. because there is room."""
+        if threading.current_thread() is not self._thread:
+            os.eventfd_write(self._wake_fd, 1)
+
+    def close(self) -> None:
+        """Ends all transfers and the thread."""
+        self._is_closing = True
+        os.eventfd_write(self._wake_fd, 1)
+        self._thread.join()
+
+    # --- the thread -----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._is_closing:
+                self._turn()
+        # A defect here must end the task, not leave it waiting.
+        except BaseException as error:
+            self._failure = error
+            self._fail_all(error)
+        finally:
+            self._clear()
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        for fd, events in self._epoll.poll(self._wait_s(now)):
+            if fd == self._wake_fd:
+                os.eventfd_read(self._wake_fd)
+            else:
+                self._multi.socket_action(fd, _actions(events))
+        now = time.monotonic()
+        if self._timer_at is not None and now >= self._timer_at:
+            self._timer_at = None
+            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        self._reap()
+        self._take_inbox(now)
+        while self._later and self._later[0][0] <= now:
+            self._enqueue(heapq.heappop(self._later)[2])
+        self._start_due(now)
+        self._let_go_of_idle()
+
+    def _wait_s(self, now: float) -> float:
+        """How long nothing can happen but events of sockets."""
+        if self._inbox:
+            return 0.0
+        times = [now + _LONGEST_WAIT_S]
+        if self._timer_at is not None:
+            times.append(self._timer_at)
+        if self._later:
+            times.append(self._later[0][0])
+        if len(self._running) < self._max_transfers and self._has_room(self.num_bytes_held):
+            for host, queue in self._queues.items():
+                if queue and (opens_at := self._gates[host].opens_at(now)) is not None:
+                    times.append(opens_at)
+                if queue and queue[0].deadline.ends_at is not None:
+                    times.append(queue[0].deadline.ends_at)
+        return max(0.0, min(times) - now)
+
+    @property
+    def num_bytes_held(self) -> int:
+        """Bytes of the bodies that are coming in."""
+        return sum(transfer.num_bytes for transfer, _ in self._running.values())
+
+    def _take_inbox(self, now: float) -> None:
+        while self._inbox:
+            item = self._inbox.popleft()
+            if not isinstance(item, Request):
+                item()
+            elif item.wait_s > 0:
+                heapq.heappush(self._later, (now + item.wait_s, next(self._sequence), item))
+            else:
+                self._enqueue(item)
+
+    def _enqueue(self, request: Request) -> None:
+        try:
+            request.host = host_key(self._rules.check_url(request.url).hostname or "")
+        except PhotoError as error:
+            request.on_done(error)
+            return
+        gate = self._gate(request.host)
+        self._queues[request.host].append(request)
+        if not gate.has_share and (share := self._shares.want(request.host)) is not None:
+            gate.grant(share, time.monotonic())
+
+    def _gate(self, host: str) -> HostGate:
+        if host not in self._gates:
+            self._gates[host] = HostGate(max_pause_s=self._limits.max_pause_s)
+            self._queues[host] = deque()
+        return self._gates[host]
+
+    def _start_due(self, now: float) -> None:
+        for host, queue in self._queues.items():
+            gate = self._gates[host]
+            while queue:
+                if (self._is_draining or gate.is_given_up) and self._drop(queue, gate, now):
+                    continue
+                ends_at = queue[0].ends_at or queue[0].deadline.ends_at
+                if ends_at is not None and now >= ends_at:
+                    detail = f"{queue[0].url}: its time was up before {host} could be asked again"
+                    queue.popleft().on_done(PhotoError(Status.HOST_PAUSED, detail))
+                    continue
+                if not self._may_start(gate, now):
+                    break
+                self._start(queue.popleft(), gate, now)
+
+    def _may_start(self, gate: HostGate, now: float) -> bool:
+        return (
+            len(self._running) < self._max_transfers
+            and gate.may_start(now)
+            and self._has_room(self.num_bytes_held)
+        )
+
+    def _drop(self, queue: deque[Request], gate: HostGate, now: float) -> bool:
+        """Answers the first of a queue that is not to be asked; False where it is."""
+        if self._is_draining and queue[0].deadline.ends_at is None:
+            queue.popleft().on_done(StoppedError())
+            return True
+        if gate.is_given_up and not gate.may_start(now):
+            request = queue.popleft()
+            detail = f"{request.url}: {request.host} kept failing, so it is left alone"
+            request.on_done(PhotoError(Status.HOST_PAUSED, detail))
+            return True
+        return False
+
+    def _start(self, request: Request, gate: HostGate, now: float) -> None:
+        ends_at = request.deadline.start(now)
+        if request.ends_at is None:
+            request.ends_at = now + (ends_at - now) * request.part_of_rest
+        transfer = self._free.pop() if self._free else CurlTransfer(self._limits, self._rules)
+        try:
+            transfer.prepare(request.url, request.ends_at - now, request.expected_bytes)
+        except PhotoError as error:
+            self._free.append(transfer)
+            request.on_done(error)
+            return
+        request.started_at = now
+        gate.started(now)
+        self._running[transfer.curl] = (transfer, request)
+        self._multi.add_handle(transfer.curl)
+
+    def _reap(self) -> None:
+        while True:
+            left, done, failed = self._multi.info_read()
+            for curl in done:
+                self._finish(curl, None)
+            for curl, number, message in failed:
+                self._finish(curl, (number, message))
+            if not left:
+                return
+
+    def _finish(self, curl: pycurl.Curl, failure: tuple[int, str] | None) -> None:
+        transfer, request = self._running.pop(curl)
+        self._multi.remove_handle(curl)
+        try:
+            if failure is not None:
+                raise transfer.error(*failure)
+            target = transfer.redirect()
+            ended: Answer | PhotoError | None = None if target else transfer.answer()
+        except PhotoError as error:
+            target, ended = None, error
+        self._free.append(transfer)
+        self._note(request, ended)
+        if target is not None:
+            self._follow(request, target)
+        elif ended is not None:
+            request.on_done(ended)
+
+    def _note(self, request: Request, ended: Answer | PhotoError | None) -> None:
+        """Tells the host's gate how a request ended."""
+        gate, now = self._gates[request.host], time.monotonic()
+        if isinstance(ended, Answer):
+            gate.succeeded()
+            return
+        before = (gate.level, gate.paused_until)
+        if ended is not None and ended.status is Status.BUSY:
+            gate.slowed(now, request.started_at, ended.retry_after_s)
+        elif ended is not None and ended.status in HOST_FAILURES:
+            gate.failed(now, request.started_at)
+        else:
+            gate.answered()
+        if (gate.level, gate.paused_until) != before:
+            self._shares.learned(request.host, max(0.0, gate.paused_until - now), gate.level)
+
+    def _follow(self, request: Request, target: str) -> None:
+        """Takes a redirect: another address, judged and paced like the first."""
+        if UNAVAILABLE in target:
+            request.on_done(PhotoError(Status.NOT_FOUND, f"redirected to {target}", 302))
+            return
+        request.hops += 1
+        if request.hops > MAX_REDIRECTS:
+            detail = f"more than {MAX_REDIRECTS}, last to {target}"
+            request.on_done(PhotoError(Status.TOO_MANY_REDIRECTS, detail))
+            return
+        request.url = target
+        self._enqueue(request)
+
+    def _let_go_of_idle(self) -> None:
+        for host, gate in self._gates.items():
+            if gate.has_share and not gate.running and not self._queues[host]:
+                gate.let_go()
+                self._shares.let_go(host)
+
+    def _on_socket(self, what: int, fd: int, multi: object, data: object) -> None:
+        if what == pycurl.POLL_REMOVE:
+            # libcurl may have closed it already, which has taken it out.
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(fd)
+            return
+        events = _EVENTS[what]
+        try:
+            self._epoll.modify(fd, events)
+        except FileNotFoundError:
+            self._epoll.register(fd, events)
+
+    def _on_timer(self, timeout_ms: int) -> None:
+        self._timer_at = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
+
+    def _fail_all(self, error: BaseException) -> None:
+        """Every request that is still waiting ends; the next `submit` raises."""
+        waiting = [request for _, request in self._running.values()]
+        waiting += [request for queue in self._queues.values() for request in queue]
+        waiting += [request for _, _, request in self._later]
+        waiting += [item for item in self._inbox if isinstance(item, Request)]
+        for request in waiting:
+            detail = f"{request.url}: {type(error).__name__}: {error}"
+            request.on_done(PhotoError(Status.UNEXPECTED, detail))
+
+    def _clear(self) -> None:
+        for curl in self._running:
+            self._multi.remove_handle(curl)
+        for transfer, _ in self._running.values():
+            transfer.curl.close()
+        for transfer in self._free:
+            transfer.curl.close()
+        self._multi.close()
+        self._epoll.close()
+        os.close(self._wake_fd)
+
+
+def _actions(events: int) -> int:
+    """What epoll saw, as libcurl wants to hear it."""
+    actions = pycurl.CSELECT_IN if events & select.EPOLLIN else 0
+    if events & select.EPOLLOUT:
+        actions |= pycurl.CSELECT_OUT
+    if events & (select.EPOLLERR | select.EPOLLHUP):
+        actions |= pycurl.CSELECT_ERR
+    return int(actions)
