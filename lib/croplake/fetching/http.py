@@ -195,12 +195,14 @@ class CurlTransfer:
         detail = f"{self._url}: {message}"
         status = _OF_CURL.get(number, Status.CONNECTION_BROKEN)
         if number == pycurl.E_OPERATION_TIMEDOUT:
-            # libcurl sets the time at which the request could be sent; 0: never.
-            is_connected = self.curl.getinfo(pycurl.PRETRANSFER_TIME) > 0
-            status = Status.TIMED_OUT if is_connected else Status.HOST_UNREACHABLE
+            # libcurl's times are set by its errors too; what was sent is not.
+            was_asked = self.curl.getinfo(pycurl.REQUEST_SIZE) > 0
+            status = Status.TIMED_OUT if was_asked else Status.HOST_UNREACHABLE
         elif number == pycurl.E_FILESIZE_EXCEEDED:
             detail = f"{self._url}: more than {self._limits.max_bytes} bytes"
-        elif "chunk" in message.lower():
+        elif number == _TOO_LARGE:
+            detail = f"{self._url}: a header beyond libcurl's 100 KB"
+        elif "chunk" in message.lower() or "HTTP/0.9" in message:
             status = Status.BAD_ANSWER
         return PhotoError(status, detail, code or None)
 
