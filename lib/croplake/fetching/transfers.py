@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 import pycurl
 
-from croplake.fetching.addresses import AddressRules, host_key
+from croplake.fetching.addresses import AddressRules, ascii_host, host_key
 from croplake.fetching.http import MAX_REDIRECTS, UNAVAILABLE, Answer, CurlTransfer, HttpLimits
 from croplake.fetching.outcome import HOST_FAILURES, PhotoError, Status
 from croplake.fetching.pacing import HostGate, Share
@@ -272,7 +272,7 @@ class Transfers:
 
     def _enqueue(self, request: Request) -> None:
         try:
-            request.host = host_key(self._rules.check_url(request.url).hostname or "")
+            request.host = host_key(ascii_host(self._rules.check_url(request.url)))
         except PhotoError as error:
             request.on_done(error)
             return
