@@ -25,10 +25,16 @@ Ends = queue.SimpleQueue[tuple[str, Answer | PhotoError]]
 
 
 class NoShares:
-    """A driver that never has a share left."""
+    """A driver that never has a share left, or gives one when a test says so."""
+
+    def __init__(self) -> None:
+        self.is_held = False
 
     def want(self, host: str) -> Share | None:
         return None
+
+    def holds(self, host: str) -> bool:
+        return self.is_held
 
     def let_go(self, host: str) -> None:
         pass
@@ -82,6 +88,23 @@ def test_a_photo_in_line_behind_others_ends_when_its_own_time_is_up(server: Faul
     assert f"http://{HOST}/soon: its time was up before {HOST} could be asked" in first[1].detail
     assert 0.5 <= waited < 2.0
     assert server.num_requests(HOST) == 0
+
+
+def test_a_share_that_was_given_back_on_its_way_is_not_used(server: FaultServer) -> None:
+    """By then the driver may have given it to another task."""
+    ends: Ends = queue.SimpleQueue()
+    shares = NoShares()
+    with Transfers(limits(server), shares, max_transfers=4) as transfers:
+        transfers.submit(request("waiting", ends, Deadline(60.0)))
+        transfers.submit(request("begun", ends, begun(0.3)))
+        transfers.grant(HOST, Share(1))
+        name, _ = ends.get(timeout=10)
+        assert (name, server.num_requests(HOST)) == ("begun", 0)
+        shares.is_held = True
+        transfers.grant(HOST, Share(1))
+        name, ended = ends.get(timeout=10)
+        assert name == "waiting"
+        assert isinstance(ended, Answer)
 
 
 def test_a_defect_of_the_thread_ends_the_task_and_leaves_no_photo_waiting(

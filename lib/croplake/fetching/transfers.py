@@ -116,6 +116,9 @@ class Shares(Protocol):
     def want(self, host: str) -> Share | None:
         """There is work for a host; its share, or None where `Transfers.grant` brings it later."""
 
+    def holds(self, host: str) -> bool:
+        """Whether what `Transfers.grant` has brought is still this task's."""
+
     def let_go(self, host: str) -> None:
         """There is no more work for a host at the moment."""
 
@@ -200,7 +203,7 @@ class Transfers:
 
     def grant(self, host: str, share: Share) -> None:
         """Brings a share that `Shares.want` could not give at once, or a changed one."""
-        self._inbox.append(lambda: self._gate(host).grant(share, time.monotonic()))
+        self._inbox.append(lambda: self._take_share(host, share))
         self.wake()
 
     def drain(self) -> None:
@@ -296,6 +299,11 @@ class Transfers:
             heapq.heappush(self._ends, (ends_at, next(self._sequence), request))
         if not gate.has_share and (share := self._shares.want(request.host)) is not None:
             gate.grant(share, time.monotonic())
+
+    def _take_share(self, host: str, share: Share) -> None:
+        # Given back since it was sent, it may be another task's by now.
+        if self._shares.holds(host):
+            self._gate(host).grant(share, time.monotonic())
 
     def _gate(self, host: str) -> HostGate:
         if host not in self._gates:
