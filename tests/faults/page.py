@@ -24,11 +24,11 @@ _INTRO: Final = f"""\
 
 Generated from `tests/faults/cases.py` by `python -m tests.faults.page`; do not edit.
 
-{len(CASES)} photos whose hosts misbehave, each in its own way, on loopback. `test_faults.py` has
-all of them in one partition at once, `test_faults_job.py` in one run of `fetch_crops`. Every photo
-ends with the status below on all its boxes, within its own time ({PHOTO_TIMEOUT_S:g} s here,
-`fetch.photo_timeout_s` in the settings); none hangs, none fails a task, none loses a row. What came
-of them in the last run, with times, is in `build/fault_cases*.md`.
+{len(CASES)} photos whose hosts misbehave, each in its own way, on loopback, a few sound ones among
+them. `test_faults.py` has all of them in one partition at once, `test_faults_job.py` in one run of
+`fetch_crops`. Every photo ends with the status below on all its boxes, within its own time
+({PHOTO_TIMEOUT_S:g} s here, `fetch.photo_timeout_s` in the settings); none hangs, none fails a
+task, none loses a row. `build/fault_cases*.md` says what came of them in the last run, with times.
 
 "Requests" is what the photo's hosts see: what may pass is tried once more in the same run.
 "Detail" is a piece of what the `detail` column says.
@@ -68,7 +68,7 @@ def outcomes_page(title: str, outcomes: dict[str, Outcome], cases: Iterable[Case
         detail = str(row[t.DETAIL] or f"{row[t.SOURCE]}, {row[t.HTTP_STATUS] or 'no HTTP'}")
         if len(detail) > _LONGEST_DETAIL:
             detail = detail[:_LONGEST_DETAIL] + "…"
-        seconds = f"{outcome.seconds:.2f}"
+        seconds = f"{max(0.0, outcome.seconds):.2f}"
         rows.append((f"`{case.name}`", case.does, f"`{row[t.STATUS]}`", detail, seconds))
     return f"# {title}\n\n{_table(header, rows)}\n"
 

@@ -52,7 +52,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> AllCases:
         seconds = time.monotonic() - begun
         requests = {case.name: hosts.num_requests(case) for case in CASES}
         own = set(hosts.connect_to.values())
-    page.write_outcomes("fault_cases_partition.md", "Fault cases in one partition", outcomes)
+    title = "Fault cases in one partition, seconds of each photo's own"
+    page.write_outcomes("fault_cases_partition.md", title, outcomes)
     return AllCases(outcomes, requests, watched.connected, own, seconds)
 
 

@@ -107,7 +107,8 @@ def test_all_faults_in_one_run_give_every_box_its_one_row_and_fail_no_task(
     boxes = [box[t.BOX_ID] for photo in photos for box in photo["photo_boxes"]]
     assert Counter(row[t.BOX_ID] for row in crops) == Counter(boxes)
     outcomes = outcomes_of(crops, CASES, {case.name: started for case in CASES})
-    page.write_outcomes("fault_cases.md", "Fault cases in one run of fetch_crops", outcomes)
+    title = "Fault cases in one run of fetch_crops, seconds since its first request"
+    page.write_outcomes("fault_cases.md", title, outcomes)
     expected = {case.name: (str(case.status), case.source, case.http_status) for case in CASES}
     found = {
         name: (outcome.row[t.STATUS], outcome.row[t.SOURCE], outcome.row[t.HTTP_STATUS])

@@ -186,3 +186,25 @@ def test_transfers_can_be_closed_whatever_their_thread_is_at(server: FaultServer
         for _ in range(number % 4):
             transfers.submit(request("a b", ends, Deadline(60.0)))
         transfers.close()
+
+
+def test_nothing_starts_while_there_is_no_room_and_all_goes_on_when_there_is(
+    server: FaultServer,
+) -> None:
+    """Photos that wait to be decoded stop further ones from coming in."""
+    ends: Ends = queue.SimpleQueue()
+    is_free = threading.Event()
+
+    def has_room(num_bytes: int) -> bool:
+        return is_free.is_set()
+
+    shares = EqualShares(Budgets({"*": HostBudget(2)}))
+    with Transfers(limits(server), shares, max_transfers=4, has_room=has_room) as transfers:
+        for name in ("first", "second", "third"):
+            transfers.submit(request(name, ends, Deadline(60.0)))
+        with pytest.raises(queue.Empty):
+            ends.get(timeout=0.3)
+        assert server.num_requests(HOST) == 0
+        is_free.set()
+        transfers.wake()
+        assert {ends.get(timeout=10)[0] for _ in range(3)} == {"first", "second", "third"}
