@@ -40,6 +40,9 @@ def run(context: JobContext) -> None:
 def _drop_superseded(context: JobContext) -> None:
     """Leaves of each box's failures the last one, and none where there is a crop by now."""
     recipe_id = recipe_of(context.settings.fetch).recipe_id
+    partition = {t.RECIPE_ID: recipe_id, t.HAS_CROP: "false"}
+    if not context.lake.reader.files(t.CROPS.name, partition=partition):
+        return
     crops = context.lake.read(t.CROPS).where(F.col(t.RECIPE_ID) == recipe_id)
     last = crops.groupBy(t.BOX_ID).agg(
         F.max(t.HAS_CROP).alias("has_any_crop"), F.max(t.ATTEMPT).alias("last_attempt")

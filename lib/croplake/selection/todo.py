@@ -68,29 +68,35 @@ def boxes_to_fetch(selected: DataFrame, states: DataFrame, conf: FetchConf) -> D
     return joined.withColumn(t.ATTEMPT, F.coalesce(t.ATTEMPT, F.lit(0)) + 1)
 
 
-def photo_tasks(
-    boxes: DataFrame, photos: DataFrame, at_hand: DataFrame | None, num_parts: int
-) -> DataFrame:
+def photos_to_fetch(boxes: DataFrame) -> DataFrame:
     """Gathers the boxes of each photo, so that it is downloaded once.
 
     Args:
         boxes: from `boxes_to_fetch`.
+
+    Returns:
+        One row a photo: `image_id`, `subset` and its boxes in a fixed order.
+    """
+    of_box = F.struct(t.BOX_ID, t.LABEL_MID, *t.CORNERS, t.ATTEMPT)
+    return boxes.groupBy(t.IMAGE_ID, t.SUBSET).agg(
+        F.sort_array(F.collect_list(of_box)).alias(BOXES_FIELD)
+    )
+
+
+def photo_tasks(wanted: DataFrame, photos: DataFrame, at_hand: DataFrame | None) -> DataFrame:
+    """Adds where each photo may be had, and whose it is.
+
+    Args:
+        wanted: from `photos_to_fetch`.
         photos: rows of `photos`.
         at_hand: `image_id` and `at_hand` of the photos that need not be downloaded, if any.
-        num_parts: partitions of the result; photos are spread over them by their id.
 
     Returns:
         One row a photo, in `photo_task.TASK_SCHEMA`. A photo the catalog does not list is there
         too, marked, so that its boxes get their reason.
     """
-    of_box = F.struct(t.BOX_ID, t.LABEL_MID, *t.CORNERS, t.ATTEMPT)
-    by_photo = (
-        boxes.repartition(num_parts, t.IMAGE_ID)
-        .groupBy(t.IMAGE_ID, t.SUBSET)
-        .agg(F.sort_array(F.collect_list(of_box)).alias(BOXES_FIELD))
-    )
     known = photos.drop(t.SUBSET).withColumn(LISTED_FIELD, F.lit(True))
-    joined = by_photo.join(known, on=t.IMAGE_ID, how="left")
+    joined = wanted.join(known, on=t.IMAGE_ID, how="left")
     if at_hand is None:
         joined = joined.withColumn(AT_HAND_FIELD, F.lit(None).cast(_AT_HAND_TYPE))
     else:
