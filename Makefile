@@ -41,9 +41,9 @@ lock: $(READY) ## Resolve the dependencies anew into requirements.lock and tests
 	$(BIN)/python -m venv build/lock
 	build/lock/bin/python -m pip install --quiet uv
 	build/lock/bin/uv pip compile pyproject.toml --extra train --extra dev --generate-hashes --universal \
-		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --upgrade -q -o requirements.lock
+		--python-version 3.11 --no-header --upgrade -q -o requirements.lock
 	build/lock/bin/uv pip compile tests/readers/requirements.in --generate-hashes --universal \
-		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --upgrade -q -o tests/readers/requirements.lock
+		--python-version 3.11 --no-header --upgrade -q -o tests/readers/requirements.lock
 
 clean: ## Remove the environments, the lake, the miniature world and all caches
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis spark-warehouse lib/*.egg-info
