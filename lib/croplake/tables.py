@@ -30,6 +30,7 @@ ENDED_AT: Final = "ended_at"
 EXAMPLE_ID: Final = "example_id"
 FETCHED_AT: Final = "fetched_at"
 FILE: Final = "file"
+FORGOTTEN_AT: Final = "forgotten_at"
 HAS_CROP: Final = "has_crop"
 HEIGHT_PX: Final = "height_px"
 HTTP_STATUS: Final = "http_status"
@@ -240,6 +241,9 @@ EXAMPLES: Final = _table(
     },
     partition_by=(DATASET, SPLIT),
 )
+FORGOTTEN_PHOTOS: Final = _table(
+    "forgotten_photos", {IMAGE_ID: _STRING, FORGOTTEN_AT: _TIME, RUN_ID: _STRING}
+)
 RUNS: Final = _table(
     "runs",
     {
@@ -296,6 +300,7 @@ ALL_TABLES: Final = (
     SELECTED_BOXES,
     CROPS,
     EXAMPLES,
+    FORGOTTEN_PHOTOS,
     RUNS,
     EVALUATIONS,
     PREDICTIONS,

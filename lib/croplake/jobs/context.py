@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from pyspark.sql import DataFrame, SparkSession
 from rich.console import Console
@@ -22,6 +22,13 @@ from croplake.lake import Lake, spark_schema
 from croplake.locks import writing
 from croplake.tables import Table
 
+RUNNING: Final = "running"
+DONE: Final = "done"
+INCOMPLETE: Final = "incomplete"
+FAILED: Final = "failed"
+KILLED: Final = "killed"
+"""What `runs` says of a run; `killed` is put by `lake maintain` where one never ended."""
+
 
 @dataclass
 class JobContext:
@@ -33,10 +40,12 @@ class JobContext:
         lake: where tables are read and written.
         console: for people; standard output.
         run_id: of this run of this job.
-        read: version of every table read.
+        pinned: version of every table that the job reads, as it was when the run started.
+        read: version of every table read, or about to be.
         written: version of every table written.
         counts: rows by what became of them.
         model_id: of the model that was made or used.
+        note: brings the run's row up to date with what it reads by now.
     """
 
     spark: SparkSession
@@ -44,17 +53,35 @@ class JobContext:
     lake: Lake
     console: Console
     run_id: str = field(default_factory=lambda: new_run_id())
+    pinned: dict[str, int] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
     written: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     model_id: str | None = None
+    note: Callable[[], None] = lambda: None
 
     def read_table(self, table: Table, *, version: int | None = None) -> DataFrame:
-        """A snapshot of a table, its version noted: the given one, or the last."""
+        """A snapshot of a table, its version in `runs` before its first row is read.
+
+        Args:
+            table: which.
+            version: of the snapshot; None is the one pinned when the run started, or the last.
+        """
         if self.lake.exists(table):
-            version = self.lake.version(table) if version is None else version
-            self.read[table.name] = version
+            if version is None:
+                version = self.pinned.get(table.name)
+            if version is None:
+                version = self.lake.version(table)
+            if self.read.get(table.name) != version:
+                self.read[table.name] = version
+                self.note()
         return self.lake.read(table, version=version)
+
+    def forgotten_photos(self) -> DataFrame:
+        """The `image_id` of every photo that `lake forget` was told of, each once."""
+        if not self.lake.exists(t.FORGOTTEN_PHOTOS):
+            return self.spark.createDataFrame([], f"{t.IMAGE_ID} string")
+        return self.read_table(t.FORGOTTEN_PHOTOS).select(t.IMAGE_ID).distinct()
 
     def http_limits(self) -> HttpLimits:
         """The settings' limits of a download."""
@@ -77,6 +104,7 @@ class Job:
         name: verb_noun.
         run: does it.
         writes: tables it holds the locks of.
+        reads: tables whose versions are pinned when it starts.
         follows: the jobs whose tables it reads.
         conf_of: the part of the settings that decides what it writes.
         of_dataset: whether its result belongs to a dataset.
@@ -86,6 +114,7 @@ class Job:
     name: str
     run: Callable[[JobContext], None]
     writes: tuple[Table, ...]
+    reads: tuple[Table, ...] = ()
     follows: tuple[str, ...] = ()
     conf_of: Callable[[Settings], Any] = lambda settings: None
     of_dataset: bool = True
@@ -130,7 +159,7 @@ def latest_runs(lake: Lake, settings: Settings, jobs: tuple[Job, ...]) -> dict[s
             row
             for row in rows
             if row[t.JOB] == job.name
-            and row[t.OUTCOME] == "done"
+            and row[t.OUTCOME] == DONE
             and row[t.DATASET] == job.dataset(settings)
         ]
         if done:
@@ -143,46 +172,85 @@ def latest_runs(lake: Lake, settings: Settings, jobs: tuple[Job, ...]) -> dict[s
 
 @contextmanager
 def recorded(context: JobContext, job: Job, hashed: str) -> Iterator[None]:
-    """Holds the job's locks while it runs and adds its row to `runs`, however it ends."""
-    started = datetime.now(UTC)
-    outcome, detail = "failed", None
+    """Holds the job's locks while it runs, and keeps its row in `runs`.
+
+    The row says `running`, and what is read, from the start, so that `lake maintain` keeps those
+    versions; it is replaced by what came of the run, however it ends. Of a killed run it stays;
+    that the run is over is told by its lock, which it no longer holds.
+    """
+    row = RunRow(context, job, hashed)
     names = tuple(table.name for table in job.writes)
     with writing(context.lake.root, names, run_id=context.run_id, job=job.name):
+        _pin(context, job)
+        row.add()
+        context.note = row.update
+        if _pin(context, job):  # else a vacuum in between would not have known of them
+            row.update()
+        outcome, detail = FAILED, None
         try:
             yield
-            outcome = "done"
+            outcome = DONE
         except CroplakeError as error:
-            outcome, detail = ("incomplete" if error.exit_code == 3 else "failed"), str(error)
+            outcome, detail = (INCOMPLETE if error.exit_code == 3 else FAILED), str(error)
             raise
         except BaseException as error:
             detail = f"{type(error).__name__}: {error}"
             raise
         finally:
-            _add_run(context, job, hashed, started, outcome, detail)
+            row.update(outcome, detail)
 
 
-def _add_run(
-    context: JobContext, job: Job, hashed: str, started: datetime, outcome: str, detail: str | None
-) -> None:
-    row = {
-        t.RUN_ID: context.run_id,
-        t.JOB: job.name,
-        t.DATASET: job.dataset(context.settings),
-        t.SETTINGS: context.settings.model_dump_json(),
-        t.SETTINGS_HASH: hashed,
-        t.TABLES_READ: context.read,
-        t.TABLES_WRITTEN: context.written,
-        t.COUNTS: context.counts,
-        t.MODEL_ID: context.model_id,
-        t.STARTED_AT: started,
-        t.ENDED_AT: datetime.now(UTC),
-        t.OUTCOME: outcome,
-        t.DETAIL: detail,
+def _pin(context: JobContext, job: Job) -> bool:
+    """Pins the last version of every table the job reads; whether that changed anything."""
+    before = context.pinned
+    context.pinned = {
+        table.name: context.lake.version(table) for table in job.reads if context.lake.exists(table)
     }
-    rows = context.spark.createDataFrame(
-        [tuple(row[name] for name in t.RUNS.columns)], spark_schema(t.RUNS.schema)
-    )
-    context.lake.append(rows, t.RUNS)
+    context.read |= context.pinned
+    return context.pinned != before
+
+
+class RunRow:
+    """The one row of a run in `runs`."""
+
+    def __init__(self, context: JobContext, job: Job, hashed: str) -> None:
+        self._context = context
+        self._job = job
+        self._hashed = hashed
+        self._started = datetime.now(UTC)
+
+    def add(self) -> None:
+        """Puts it there: the run is under way."""
+        if self._context.lake.exists(t.RUNS):
+            self._context.lake.append(self._rows(RUNNING, None), t.RUNS)
+        else:
+            self.update()  # the first two runs of a lake may both make the table: it tries again
+
+    def update(self, outcome: str = RUNNING, detail: str | None = None) -> None:
+        """Puts what is true by now in its place."""
+        of_run = f"{t.RUN_ID} = '{self._context.run_id}'"
+        self._context.lake.replace(self._rows(outcome, detail), t.RUNS, where=of_run)
+
+    def _rows(self, outcome: str, detail: str | None) -> DataFrame:
+        context = self._context
+        row = {
+            t.RUN_ID: context.run_id,
+            t.JOB: self._job.name,
+            t.DATASET: self._job.dataset(context.settings),
+            t.SETTINGS: context.settings.model_dump_json(),
+            t.SETTINGS_HASH: self._hashed,
+            t.TABLES_READ: context.read,
+            t.TABLES_WRITTEN: context.written,
+            t.COUNTS: context.counts,
+            t.MODEL_ID: context.model_id,
+            t.STARTED_AT: self._started,
+            t.ENDED_AT: None if outcome == RUNNING else datetime.now(UTC),
+            t.OUTCOME: outcome,
+            t.DETAIL: detail,
+        }
+        return context.spark.createDataFrame(
+            [tuple(row[name] for name in t.RUNS.columns)], spark_schema(t.RUNS.schema)
+        )
 
 
 def model_run(context: JobContext, model_id: str, train_job: Job) -> dict[str, Any]:
@@ -199,7 +267,7 @@ def model_run(context: JobContext, model_id: str, train_job: Job) -> dict[str, A
     rows: list[dict[str, Any]] = []
     if context.lake.exists(t.RUNS):
         rows = context.lake.reader.dataset(t.RUNS.name).to_table().to_pylist()
-    trained = [row for row in rows if row[t.JOB] == train_job.name and row[t.OUTCOME] == "done"]
+    trained = [row for row in rows if row[t.JOB] == train_job.name and row[t.OUTCOME] == DONE]
     dataset = context.settings.dataset.name
     if model_id == "latest":
         trained = [row for row in trained if row[t.DATASET] == dataset]

@@ -60,7 +60,7 @@ def _plan(context: JobContext, selected: DataFrame, staging: str) -> tuple[list[
     """Writes what is to be done as one file a chunk, so that its work is decided once."""
     conf = context.settings.fetch
     states = box_states(context.read_table(t.CROPS), recipe_of(conf).recipe_id)
-    boxes = boxes_to_fetch(selected, states, conf).cache()
+    boxes = boxes_to_fetch(selected, states, conf, context.forgotten_photos()).cache()
     try:
         num_photos = boxes.select(t.IMAGE_ID).distinct().count()
         slots = context.spark.sparkContext.defaultParallelism
@@ -175,6 +175,7 @@ JOB = Job(
     name="fetch_crops",
     run=run,
     writes=(t.CROPS,),
+    reads=(t.SELECTED_BOXES, t.PHOTOS, t.CROPS, t.FORGOTTEN_PHOTOS),
     follows=("select_boxes",),
     conf_of=lambda settings: settings.fetch,
     always=True,
