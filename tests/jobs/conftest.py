@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
@@ -13,6 +14,7 @@ from rich.console import Console
 from croplake.conf import Settings
 from croplake.jobs.way import run_all
 from croplake.miniature import MiniatureServer, World, build_world, serve_world
+from tests.jobs.small_lake import SmallLake, copy_small_lake, make_small_lake
 from tests.jobs.world import miniature_settings
 
 
@@ -61,3 +63,14 @@ def whole_way(
         )
         run_all(spark, settings, Console(file=printed, width=100))
     return WholeWay(settings, printed.getvalue())
+
+
+@pytest.fixture(scope="session")
+def first_small_lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> SmallLake:
+    return make_small_lake(spark, tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture
+def small(first_small_lake: SmallLake, tmp_path: Path) -> SmallLake:
+    """A small lake by hand, one test's own."""
+    return copy_small_lake(first_small_lake, tmp_path)
