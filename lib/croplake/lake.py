@@ -23,7 +23,7 @@ from pyspark.sql.types import StructType
 
 from croplake import storage
 from croplake.errors import InputDataError
-from croplake.reader import LakeReader
+from croplake.reader import KEEP_LOG, LakeReader
 from croplake.tables import SCHEMA_VERSION, Table
 
 MARKER: Final = "_lake.json"
@@ -149,6 +149,16 @@ class Lake:
             values: by column, as SQL.
         """
         DeltaTable.forPath(self._spark, self._spark_path(table)).update(where, dict(values))
+
+    def keep_log(self, table: Table) -> None:
+        """Tells Delta to leave a table's log alone; tables of older lakes were made without that.
+
+        Delta would drop old entries at its next checkpoint, and with them versions that a model
+        was trained on.
+        """
+        if self.exists(table) and not self.reader.keeps_log(table.name):
+            properties = f"('{KEEP_LOG}' = 'false')"
+            self._spark.sql(f"ALTER TABLE {self.sql_name(table)} SET TBLPROPERTIES {properties}")
 
     def sql_name(self, table: Table) -> str:
         """The table as SQL names it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
@@ -13,6 +14,9 @@ from deltalake import DeltaTable
 from croplake import storage
 from croplake.errors import InputDataError
 from croplake.tables import ALL_TABLES, Table
+
+KEEP_LOG: Final = "delta.enableExpiredLogCleanup"
+"""The table property that is `false` where Delta leaves old log entries alone."""
 
 _BY_NAME = {table.name: table for table in ALL_TABLES}
 
@@ -163,6 +167,14 @@ class LakeReader:
         """
         found = self._open(name, None).metadata().configuration
         return {key: str(value) for key, value in found.items()}
+
+    def keeps_log(self, name: str) -> bool:
+        """Whether Delta leaves a table's log alone.
+
+        Raises:
+            InputDataError: there is no such table.
+        """
+        return self.properties(name).get(KEEP_LOG) == "false"
 
     def dataset(self, name: str, *, version: int | None = None) -> pads.Dataset:
         """A snapshot as a pyarrow dataset, partition columns included.

@@ -98,6 +98,12 @@ FLAGS: Final = (IS_OCCLUDED, IS_TRUNCATED, IS_GROUP_OF, IS_DEPICTION, IS_INSIDE)
 ATTRIBUTION: Final = (LICENSE, AUTHOR, AUTHOR_URL, TITLE, LANDING_URL)
 
 STATUS_OK: Final = "ok"
+RUNNING: Final = "running"
+DONE: Final = "done"
+INCOMPLETE: Final = "incomplete"
+FAILED: Final = "failed"
+KILLED: Final = "killed"
+"""What `runs` says of a run; `killed` is put by `lake maintain` where one never ended."""
 SPLITS: Final = ("train", "validation", "test")
 REJECTED_SPLIT: Final = "rejected"
 """The partition of `examples` that holds, without bytes, the crops its rules turned down."""

@@ -16,7 +16,6 @@ from croplake.care.check import find_all
 from croplake.care.check_files import FILE_CHECKS
 from croplake.care.check_rows import ROW_CHECKS
 from croplake.care.findings import Finding, Scope, look
-from croplake.care.log import keep_log
 from croplake.care.pins import find_readers, runs_of
 from croplake.cli import main
 from tests.jobs.small_lake import FETCHED_AT, MODEL_ID, PHOTO_A, PHOTO_D, SmallLake
@@ -150,7 +149,7 @@ def test_a_log_that_delta_would_cut_short_is_named_until_maintain_ends_that(
     assert found(small, "log_retention").keys == (
         "examples: Delta would drop old log entries; lake maintain ends that",
     )
-    keep_log(small.spark, small.lake, t.EXAMPLES)
+    small.lake.keep_log(t.EXAMPLES)
     assert found(small, "log_retention").num_broken == 0
 
 

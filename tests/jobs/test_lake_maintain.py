@@ -138,6 +138,16 @@ def test_the_version_a_model_was_trained_on_keeps_its_files_until_the_model_goes
     assert len(files_of(small, t.EXAMPLES)) == 1
 
 
+def test_an_old_file_beside_pinned_ones_goes_alone(small: SmallLake) -> None:
+    small.add(t.EXAMPLES, small.example("a2", "pears", example_id="0" * 32))
+    rebuild_examples(small)
+    pinned = set(small.lake.reader.file_sizes("examples", version=1))
+    current = set(small.lake.reader.file_sizes("examples"))
+    assert len(files_of(small, t.EXAMPLES) - pinned - current) == 1
+    assert maintain(small) == 0
+    assert files_of(small, t.EXAMPLES) == pinned | current
+
+
 def rows_of_version(small: SmallLake, table: t.Table, version: int) -> list[str]:
     rows = small.lake.reader.dataset(table.name, version=version).to_table().to_pylist()
     return sorted(map(str, rows))

@@ -144,6 +144,18 @@ def test_runs_that_end_at_the_same_moment_have_one_row_each(small: SmallLake) ->
     assert len(rows_of(small.settings, "runs")) == 8
 
 
+def test_a_table_of_an_older_lake_keeps_its_log_before_a_job_writes_it(small: SmallLake) -> None:
+    name = small.lake.sql_name(t.EXAMPLES)
+    small.spark.sql(f"ALTER TABLE {name} UNSET TBLPROPERTIES ('delta.enableExpiredLogCleanup')")
+    kept: list[bool] = []
+    do(
+        small,
+        lambda context: kept.append(small.lake.reader.keeps_log("examples")),
+        writes=(t.EXAMPLES,),
+    )
+    assert kept == [True]
+
+
 def test_the_second_writer_stops_and_names_the_first_whose_death_frees_the_table(
     small: SmallLake, capsys: pytest.CaptureFixture[str]
 ) -> None:

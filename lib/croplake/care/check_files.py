@@ -9,7 +9,6 @@ from typing import Final
 from croplake import storage
 from croplake import tables as t
 from croplake.care.findings import Check, Scope
-from croplake.care.log import keeps_its_log
 from croplake.care.losses import explained_losses
 from croplake.care.vacuum import TABLES_WITH_BYTES, find_files_with_photos, unused_files
 from croplake.errors import InputDataError
@@ -67,7 +66,7 @@ def _find_features(scope: Scope) -> Iterator[str]:
 
 def _find_cleaned_logs(scope: Scope) -> Iterator[str]:
     for table in existing_tables(scope):
-        if not keeps_its_log(scope.lake, table):
+        if not scope.lake.reader.keeps_log(table.name):
             yield f"{table.name}: Delta would drop old log entries; lake maintain ends that"
 
 

@@ -16,7 +16,6 @@ from croplake.care.findings import KEY, Check, Scope
 from croplake.care.pins import Run
 from croplake.conf import FetchConf, RecipeConf
 from croplake.jobs.build_examples import JOB as BUILD
-from croplake.jobs.context import DONE
 from croplake.jobs.fetch_crops import JOB as FETCH
 from croplake.jobs.fetch_crops import recipe_of
 from croplake.jobs.select_boxes import JOB as SELECT
@@ -62,7 +61,7 @@ def _find_incomplete_datasets(scope: Scope) -> DataFrame | tuple[str, ...]:
 
 def _last_fetches(scope: Scope) -> Iterator[tuple[str, Run]]:
     """The last completed fetch run of each dataset that has not been selected anew since."""
-    done = [run for run in scope.runs if run[t.OUTCOME] == DONE]
+    done = [run for run in scope.runs if run[t.OUTCOME] == t.DONE]
     for run in (run for run in done if run[t.JOB] == FETCH.name):
         later = [
             other
@@ -85,7 +84,7 @@ def _boxes_without_their_row(scope: Scope, dataset: str, run: Run) -> DataFrame 
     is_settled = not any(
         other[t.JOB] == FETCH.name
         and other[t.STARTED_AT] > run[t.STARTED_AT]
-        and other[t.OUTCOME] != DONE
+        and other[t.OUTCOME] != t.DONE
         for other in scope.runs
     )
     of_recipe = scope.lake.read(t.CROPS).where(F.col(t.RECIPE_ID) == recipe_id)
@@ -158,7 +157,7 @@ def _built_at(scope: Scope) -> Column:
     built = {
         run[t.DATASET]: run[t.STARTED_AT]
         for run in scope.runs
-        if run[t.JOB] == BUILD.name and run[t.OUTCOME] == DONE
+        if run[t.JOB] == BUILD.name and run[t.OUTCOME] == t.DONE
     }
     if not built:
         return F.lit(None).cast("timestamp")

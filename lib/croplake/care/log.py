@@ -7,27 +7,13 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from pyspark.sql import SparkSession
-
 from croplake import storage
 from croplake.lake import Lake
 from croplake.storage import FoundFile
 from croplake.tables import Table
 
-_PROPERTY: Final = "delta.enableExpiredLogCleanup"
 _ENTRY: Final = re.compile(r"(\d{20})\.(json|crc|checkpoint(\.\d+\.\d+)?\.parquet)")
 _CHECKPOINT: Final = re.compile(r"(\d{20})\.checkpoint\.parquet")
-
-
-def keeps_its_log(lake: Lake, table: Table) -> bool:
-    """Whether Delta leaves the table's log alone."""
-    return lake.reader.properties(table.name).get(_PROPERTY) == "false"
-
-
-def keep_log(spark: SparkSession, lake: Lake, table: Table) -> None:
-    """Tells Delta to leave the log alone; tables of older lakes were made without that."""
-    if not keeps_its_log(lake, table):
-        spark.sql(f"ALTER TABLE {lake.sql_name(table)} SET TBLPROPERTIES ('{_PROPERTY}' = 'false')")
 
 
 def plan_log(

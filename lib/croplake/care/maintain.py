@@ -12,12 +12,12 @@ from rich.table import Table as Grid
 from croplake import storage
 from croplake import tables as t
 from croplake.care.compaction import LAID_OUT, Compaction, compact, plan_compaction
-from croplake.care.log import keep_log, plan_log, trim_log
+from croplake.care.log import plan_log, trim_log
 from croplake.care.losses import note_losses
 from croplake.care.pins import find_readers
 from croplake.care.vacuum import VacuumPlan, plan_vacuum, vacuum
 from croplake.errors import IncompleteError, TableHeldError
-from croplake.jobs.context import KILLED, Job, JobContext
+from croplake.jobs.context import Job, JobContext
 from croplake.lake import Lake, spark_schema
 from croplake.locks import writing
 from croplake.storage import FoundFile
@@ -98,7 +98,7 @@ def _care_for(
     log_entries = plan_log(lake, table, versions, retention_days=conf.log_retention_days)
     if not dry_run:
         note_losses(lake, plan.losing)
-        keep_log(spark, lake, table)
+        lake.keep_log(table)
         trim_log(lake, table, log_entries)
     return _Done(compaction, plan, removed, log_entries)
 
@@ -123,7 +123,7 @@ def _bury(context: JobContext, *, dry_run: bool) -> None:
         if dry_run:
             continue
         storage.remove(storage.join(context.lake.root, "_staging", run_id))
-        ended = run | {t.OUTCOME: KILLED}
+        ended = run | {t.OUTCOME: t.KILLED}
         rows = context.spark.createDataFrame(
             [tuple(ended[name] for name in t.RUNS.columns)], spark_schema(t.RUNS.schema)
         )

@@ -9,7 +9,6 @@ from typing import Any
 from croplake import storage
 from croplake import tables as t
 from croplake.errors import InputDataError
-from croplake.jobs.context import DONE, RUNNING
 from croplake.jobs.train_classifier import JOB as TRAIN
 from croplake.jobs.train_classifier import model_folder
 from croplake.lake import Lake
@@ -64,11 +63,11 @@ def find_readers(lake: Lake) -> Readers:
     A model reads what its training read; one whose folder was removed reads nothing. A run is
     alive as long as it holds its lock; where the storage has no locks, every `running` one is.
     """
-    before = {run[t.RUN_ID] for run in runs_of(lake) if run[t.OUTCOME] == RUNNING}
+    before = {run[t.RUN_ID] for run in runs_of(lake) if run[t.OUTCOME] == t.RUNNING}
     alive = living_runs(lake.root)
     # Asked again: a run ends its row before it gives its lock back, and one may have begun by now.
     runs = runs_of(lake)
-    under_way = [run for run in runs if run[t.OUTCOME] == RUNNING]
+    under_way = [run for run in runs if run[t.OUTCOME] == t.RUNNING]
     dead = [
         run
         for run in under_way
@@ -94,7 +93,7 @@ def runs_of(lake: Lake) -> list[Run]:
 
 def _model_pins(lake: Lake, runs: Iterable[Run]) -> Iterable[Pin]:
     for run in runs:
-        if run[t.JOB] != TRAIN.name or run[t.OUTCOME] != DONE or run[t.MODEL_ID] is None:
+        if run[t.JOB] != TRAIN.name or run[t.OUTCOME] != t.DONE or run[t.MODEL_ID] is None:
             continue
         if storage.exists(model_folder(lake.root, run[t.MODEL_ID])):
             for table, version in run[t.TABLES_READ].items():

@@ -1,33 +1,24 @@
-"""What every job is given, and the record that every run leaves in `runs`."""
+"""What every job is given, and what earlier runs left in `runs`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from rich.console import Console
 
 from croplake import tables as t
 from croplake.conf import Settings
-from croplake.errors import CroplakeError, InputDataError
+from croplake.errors import InputDataError
 from croplake.fetching.getter import HttpLimits
-from croplake.lake import Lake, spark_schema
-from croplake.locks import writing
+from croplake.lake import Lake
 from croplake.tables import Table
-
-RUNNING: Final = "running"
-DONE: Final = "done"
-INCOMPLETE: Final = "incomplete"
-FAILED: Final = "failed"
-KILLED: Final = "killed"
-"""What `runs` says of a run; `killed` is put by `lake maintain` where one never ended."""
 
 
 @dataclass
@@ -159,7 +150,7 @@ def latest_runs(lake: Lake, settings: Settings, jobs: tuple[Job, ...]) -> dict[s
             row
             for row in rows
             if row[t.JOB] == job.name
-            and row[t.OUTCOME] == DONE
+            and row[t.OUTCOME] == t.DONE
             and row[t.DATASET] == job.dataset(settings)
         ]
         if done:
@@ -168,89 +159,6 @@ def latest_runs(lake: Lake, settings: Settings, jobs: tuple[Job, ...]) -> dict[s
                 column: dict(row[column] or ()) for column in (t.TABLES_READ, t.TABLES_WRITTEN)
             }
     return latest
-
-
-@contextmanager
-def recorded(context: JobContext, job: Job, hashed: str) -> Iterator[None]:
-    """Holds the job's locks while it runs, and keeps its row in `runs`.
-
-    The row says `running`, and what is read, from the start, so that `lake maintain` keeps those
-    versions; it is replaced by what came of the run, however it ends. Of a killed run it stays;
-    that the run is over is told by its lock, which it no longer holds.
-    """
-    row = RunRow(context, job, hashed)
-    names = tuple(table.name for table in job.writes)
-    with writing(context.lake.root, names, run_id=context.run_id, job=job.name):
-        _pin(context, job)
-        row.add()
-        context.note = row.update
-        if _pin(context, job):  # else a vacuum in between would not have known of them
-            row.update()
-        outcome, detail = FAILED, None
-        try:
-            yield
-            outcome = DONE
-        except CroplakeError as error:
-            outcome, detail = (INCOMPLETE if error.exit_code == 3 else FAILED), str(error)
-            raise
-        except BaseException as error:
-            detail = f"{type(error).__name__}: {error}"
-            raise
-        finally:
-            row.update(outcome, detail)
-
-
-def _pin(context: JobContext, job: Job) -> bool:
-    """Pins the last version of every table the job reads; whether that changed anything."""
-    before = context.pinned
-    context.pinned = {
-        table.name: context.lake.version(table) for table in job.reads if context.lake.exists(table)
-    }
-    context.read |= context.pinned
-    return context.pinned != before
-
-
-class RunRow:
-    """The one row of a run in `runs`."""
-
-    def __init__(self, context: JobContext, job: Job, hashed: str) -> None:
-        self._context = context
-        self._job = job
-        self._hashed = hashed
-        self._started = datetime.now(UTC)
-
-    def add(self) -> None:
-        """Puts it there: the run is under way."""
-        if self._context.lake.exists(t.RUNS):
-            self._context.lake.append(self._rows(RUNNING, None), t.RUNS)
-        else:
-            self.update()  # the first two runs of a lake may both make the table: it tries again
-
-    def update(self, outcome: str = RUNNING, detail: str | None = None) -> None:
-        """Puts what is true by now in its place."""
-        of_run = f"{t.RUN_ID} = '{self._context.run_id}'"
-        self._context.lake.replace(self._rows(outcome, detail), t.RUNS, where=of_run)
-
-    def _rows(self, outcome: str, detail: str | None) -> DataFrame:
-        context = self._context
-        row = {
-            t.RUN_ID: context.run_id,
-            t.JOB: self._job.name,
-            t.DATASET: self._job.dataset(context.settings),
-            t.SETTINGS: context.settings.model_dump_json(),
-            t.SETTINGS_HASH: self._hashed,
-            t.TABLES_READ: context.read,
-            t.TABLES_WRITTEN: context.written,
-            t.COUNTS: context.counts,
-            t.MODEL_ID: context.model_id,
-            t.STARTED_AT: self._started,
-            t.ENDED_AT: None if outcome == RUNNING else datetime.now(UTC),
-            t.OUTCOME: outcome,
-            t.DETAIL: detail,
-        }
-        return context.spark.createDataFrame(
-            [tuple(row[name] for name in t.RUNS.columns)], spark_schema(t.RUNS.schema)
-        )
 
 
 def model_run(context: JobContext, model_id: str, train_job: Job) -> dict[str, Any]:
@@ -267,7 +175,7 @@ def model_run(context: JobContext, model_id: str, train_job: Job) -> dict[str, A
     rows: list[dict[str, Any]] = []
     if context.lake.exists(t.RUNS):
         rows = context.lake.reader.dataset(t.RUNS.name).to_table().to_pylist()
-    trained = [row for row in rows if row[t.JOB] == train_job.name and row[t.OUTCOME] == DONE]
+    trained = [row for row in rows if row[t.JOB] == train_job.name and row[t.OUTCOME] == t.DONE]
     dataset = context.settings.dataset.name
     if model_id == "latest":
         trained = [row for row in trained if row[t.DATASET] == dataset]
