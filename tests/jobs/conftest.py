@@ -15,6 +15,7 @@ from rich.console import Console
 from croplake.conf import Settings
 from croplake.jobs.way import run_all
 from croplake.miniature import MiniatureServer, World, build_world, serve_world
+from tests.jobs.small_lake import SmallLake, copy_small_lake, make_small_lake
 from tests.jobs.world import miniature_settings, run
 
 
@@ -81,3 +82,14 @@ def folder(catalog: Path, tmp_path: Path) -> Path:
     """A folder of one test's own with a copy of the catalog."""
     shutil.copytree(catalog, tmp_path, dirs_exist_ok=True)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def first_small_lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> SmallLake:
+    return make_small_lake(spark, tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture
+def small(first_small_lake: SmallLake, tmp_path: Path) -> SmallLake:
+    """A small lake by hand, one test's own."""
+    return copy_small_lake(first_small_lake, tmp_path)

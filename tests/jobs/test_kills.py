@@ -17,9 +17,7 @@ from pyspark.sql import SparkSession
 from croplake import tables as t
 from croplake.conf import Settings
 from croplake.miniature import MiniatureServer, World, serve_world
-from tests.jobs.crops import kept_boxes
-from tests.jobs.world import LAKE_FOLDER, miniature_settings, run
-from tests.kills.commands import (
+from tests.jobs.commands import (
     at_request,
     check_complete,
     check_never_two,
@@ -27,6 +25,8 @@ from tests.kills.commands import (
     fetch_crops,
     kill_group,
 )
+from tests.jobs.crops import kept_boxes
+from tests.jobs.world import LAKE_FOLDER, miniature_settings, run
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
 

@@ -13,9 +13,9 @@ from croplake import tables as t
 from croplake.errors import IncompleteError
 from croplake.jobs import fetch_chunks
 from croplake.miniature import MiniatureServer, World
+from tests.jobs.commands import at_request, check_complete, check_never_two, fetch_crops
 from tests.jobs.crops import asked_photos, kept_boxes
 from tests.jobs.world import miniature_settings, rows_of, run
-from tests.kills.commands import at_request, check_complete, check_never_two, fetch_crops
 
 FEW = {"photos_per_task": 20, "transfers_per_task": 4}
 """Six chunks or so, and few photos under way when a run is stopped."""

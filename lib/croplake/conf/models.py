@@ -17,6 +17,7 @@ SourceName = Literal["at_hand", "mirror", "original", "thumbnail"]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
@@ -307,6 +308,29 @@ class ClassifyConf(ConfModel):
     """Where the predictions are also written as CSV; null is beside the table."""
 
 
+class MaintainConf(ConfModel):
+    """What `lake maintain` keeps, and which files it puts together."""
+
+    retention_hours: NotNegative = 168
+    """Versions of the last so many hours stay readable; older ones only for models and running
+    jobs."""
+    log_retention_days: NotNegative = 30
+    """A table's history goes back so many days, further where a model needs it."""
+    small_file_bytes: PositiveInt = 32 * 1024 * 1024
+    """Files below this are put together; larger ones are never rewritten."""
+    max_file_bytes: PositiveInt = 128 * 1024 * 1024
+    """What is put together does not grow beyond this."""
+
+    @model_validator(mode="after")
+    def _small_is_below_max(self) -> MaintainConf:
+        if self.small_file_bytes > self.max_file_bytes:
+            raise ValueError(
+                f"small_file_bytes must be at most max_file_bytes ({self.max_file_bytes}), "
+                f"got {self.small_file_bytes}"
+            )
+        return self
+
+
 class MiniatureConf(ConfModel):
     """A small drawn Open Images world, served on loopback while a job runs."""
 
@@ -339,5 +363,7 @@ class Settings(ConfModel):
     """Evaluation."""
     classify: ClassifyConf = ClassifyConf()
     """Classification."""
+    maintain: MaintainConf = MaintainConf()
+    """Care of the lake."""
     miniature: MiniatureConf | None = None
     """The miniature world, or null for the real one."""

@@ -84,6 +84,7 @@ JOB = Job(
     name="fetch_crops",
     run=run,
     writes=(t.CROPS,),
+    reads=(t.SELECTED_BOXES, t.PHOTOS, t.CROPS, t.FORGOTTEN_PHOTOS),
     follows=("select_boxes",),
     conf_of=lambda settings: settings.fetch,
     always=True,

@@ -69,7 +69,9 @@ def write_plan(context: JobContext, selected: DataFrame, staging: str) -> FetchP
     """
     conf = context.settings.fetch
     states = box_states(context.read_table(t.CROPS), recipe_of(conf).recipe_id)
-    wanted = photos_to_fetch(boxes_to_fetch(selected, states, conf)).cache()
+    wanted = photos_to_fetch(
+        boxes_to_fetch(selected, states, conf, context.forgotten_photos())
+    ).cache()
     slots = context.spark.sparkContext.defaultParallelism
     try:
         counted = wanted.agg(F.count("*"), F.sum(F.size(BOXES_FIELD))).first()

@@ -42,13 +42,20 @@ def box_states(crops: DataFrame, recipe_id: str) -> DataFrame:
     )
 
 
-def boxes_to_fetch(selected: DataFrame, states: DataFrame, conf: FetchConf) -> DataFrame:
+def boxes_to_fetch(
+    selected: DataFrame,
+    states: DataFrame,
+    conf: FetchConf,
+    forgotten: DataFrame | None = None,
+) -> DataFrame:
     """The kept boxes without a crop that are due a try.
 
     Args:
         selected: rows of `selected_boxes` of one dataset.
         states: from `box_states`.
         conf: which failures are tried again, and how often.
+        forgotten: the `image_id` of photos that are never asked for, whatever was selected; None
+            is none.
 
     Returns:
         The boxes, with `attempt`: the number of the coming try.
@@ -64,6 +71,8 @@ def boxes_to_fetch(selected: DataFrame, states: DataFrame, conf: FetchConf) -> D
     has_tries_left = (F.col(t.ATTEMPT) < conf.max_attempts) | ~was_asked
     is_due = F.col(t.STATUS).isNull() | (failed & may_pass & has_tries_left)
     kept = selected.where(F.col(t.REJECT_REASON).isNull())
+    if forgotten is not None:
+        kept = kept.join(F.broadcast(forgotten), on=t.IMAGE_ID, how="left_anti")
     joined = kept.join(states, on=t.BOX_ID, how="left").where(is_due)
     return joined.withColumn(t.ATTEMPT, F.coalesce(t.ATTEMPT, F.lit(0)) + 1)
 
