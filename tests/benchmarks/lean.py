@@ -7,6 +7,7 @@ scales, encodes and appends to Parquet. No retries, budgets, hashes, provenance 
 from __future__ import annotations
 
 import io
+import math
 import multiprocessing
 import queue
 import shutil
@@ -37,7 +38,9 @@ _SCHEMA: Final = pa.schema([("image_id", pa.string()), ("box", pa.int32()), ("jp
 Pixels = NDArray[np.uint8]
 
 
-def photos_per_s(workload: Workload, url: str, ca_file: Path, folder: Path, processes: int) -> float:
+def photos_per_s(
+    workload: Workload, url: str, ca_file: Path, folder: Path, processes: int
+) -> float:
     """Runs the pipeline once.
 
     Args:
@@ -84,11 +87,13 @@ def _run_part(
     downloads = threading.Thread(target=_download, args=(ids, urls, ca_file, fetched))
     ready.wait()
     downloads.start()
+    buffer = bytearray()
     columns: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
     with pq.ParquetWriter(file, _SCHEMA, compression="none", use_dictionary=False) as writer:
         while (item := fetched.get()) is not None:
             image_id, data = item
-            for number, jpeg in enumerate(crop_photo(data, workload.boxes, workload.max_side_px)):
+            crops = crop_photo(data, workload.boxes, workload.max_side_px, buffer)
+            for number, jpeg in enumerate(crops):
                 for column, value in zip(columns, (image_id, number, jpeg), strict=True):
                     column.append(value)
             if len(columns[0]) >= _ROWS_PER_GROUP:
@@ -99,31 +104,36 @@ def _run_part(
     downloads.join()
 
 
-def crop_photo(data: bytes, boxes: Sequence[Corners], max_side_px: int) -> Iterator[bytes]:
-    """Encoded crops of one photo, in the order of its boxes."""
+def crop_photo(
+    data: bytes, boxes: Sequence[Corners], max_side_px: int, buffer: bytearray
+) -> Iterator[bytes]:
+    """Encoded crops of one photo, in the order of its boxes.
+
+    Args:
+        data: a JPEG.
+        boxes: to cut.
+        max_side_px: greatest side of a crop; none is scaled up.
+        buffer: for the photo's pixels; grows where it is too small.
+    """
     height_px, width_px, _, _ = simplejpeg.decode_jpeg_header(data)
-    photo_HWC = decode_for(data, boxes, max_side_px, width_px, height_px)
-    for box in boxes:
-        cut_HWC = cut(photo_HWC, box)
-        x_min, x_max, y_min, y_max = box
-        true_side_px = max((x_max - x_min) * width_px, (y_max - y_min) * height_px)
-        small_HWC = shrink(cut_HWC, min(max_side_px, round(true_side_px)))
-        yield simplejpeg.encode_jpeg(small_HWC, JPEG_QUALITY, "RGB", "444")
-
-
-def decode_for(
-    data: bytes, boxes: Sequence[Corners], max_side_px: int, width_px: int, height_px: int
-) -> Pixels:
-    """The photo, by libjpeg at a half or less where every crop is still twice its final size."""
-    longest = min(
+    if len(buffer) < 3 * width_px * height_px:
+        buffer.extend(bytes(3 * width_px * height_px - len(buffer)))
+    # libjpeg itself halves the photo where every crop is still at least twice its final size.
+    sides_px = [
         max((x_max - x_min) * width_px, (y_max - y_min) * height_px)
         for x_min, x_max, y_min, y_max in boxes
+    ]
+    share = min(1.0, 2 * max_side_px / min(sides_px))
+    photo_HWC: Pixels = simplejpeg.decode_jpeg(
+        data,
+        "RGB",
+        min_width=round(share * width_px),
+        min_height=round(share * height_px),
+        buffer=buffer,
     )
-    share = min(1.0, 2 * max_side_px / longest)
-    decoded: Pixels = simplejpeg.decode_jpeg(
-        data, "RGB", min_width=round(share * width_px), min_height=round(share * height_px)
-    )
-    return decoded
+    for box, side_px in zip(boxes, sides_px, strict=True):
+        small_HWC = shrink(cut(photo_HWC, box), min(max_side_px, round(side_px)))
+        yield simplejpeg.encode_jpeg(small_HWC, JPEG_QUALITY, "RGB", "444")
 
 
 def cut(photo_HWC: Pixels, box: Corners) -> Pixels:
@@ -131,13 +141,16 @@ def cut(photo_HWC: Pixels, box: Corners) -> Pixels:
     height_px, width_px = photo_HWC.shape[:2]
     x_min, x_max, y_min, y_max = box
     return photo_HWC[
-        int(y_min * height_px) : int(np.ceil(y_max * height_px)),
-        int(x_min * width_px) : int(np.ceil(x_max * width_px)),
+        int(y_min * height_px) : math.ceil(y_max * height_px),
+        int(x_min * width_px) : math.ceil(x_max * width_px),
     ]
 
 
 def shrink(crop_HWC: Pixels, max_side_px: int) -> Pixels:
-    """Scales down: by a whole factor over areas, then the rest linearly.
+    """Scales down: by 2×2 means as often as possible, the rest linearly.
+
+    OpenCV averages 2×2 px five times as fast as larger blocks, and one halving after another gives
+    the same means.
 
     Returns:
         uint8 RGB, its longer side at most `max_side_px`.
@@ -146,15 +159,16 @@ def shrink(crop_HWC: Pixels, max_side_px: int) -> Pixels:
     scale = max_side_px / max(height_px, width_px)
     if scale >= 1:
         return np.ascontiguousarray(crop_HWC)
-    whole = int(1 / scale)
-    if whole > 1:
-        rows, columns = height_px // whole, width_px // whole
-        even_HWC = crop_HWC[: rows * whole, : columns * whole]
-        crop_HWC = cv2.resize(even_HWC, (columns, rows), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    size = (max(1, round(width_px * scale)), max(1, round(height_px * scale)))
-    if size == (crop_HWC.shape[1], crop_HWC.shape[0]):
+    columns, rows = max(1, round(width_px * scale)), max(1, round(height_px * scale))
+    while crop_HWC.shape[0] >= 2 * rows and crop_HWC.shape[1] >= 2 * columns:
+        half_rows, half_columns = crop_HWC.shape[0] // 2, crop_HWC.shape[1] // 2
+        even_HWC = crop_HWC[: 2 * half_rows, : 2 * half_columns]
+        area = cv2.resize(even_HWC, (half_columns, half_rows), interpolation=cv2.INTER_AREA)
+        crop_HWC = np.asarray(area, dtype=np.uint8)
+    if crop_HWC.shape[:2] == (rows, columns):
         return crop_HWC
-    return cv2.resize(crop_HWC, size, interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+    linear = cv2.resize(crop_HWC, (columns, rows), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(linear, dtype=np.uint8)
 
 
 def _download(

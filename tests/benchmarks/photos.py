@@ -89,12 +89,12 @@ def _texture(rng: np.random.Generator) -> NDArray[np.float32]:
     x = np.fft.rfftfreq(WIDTH_PX)[None, :]
     frequency = np.hypot(y, x)
     frequency[0, 0] = np.inf
-    planes = []
+    planes: list[NDArray[np.float32]] = []
     for weight in (1.0, _CHROMA, _CHROMA):
         noise = rng.standard_normal(frequency.shape) + 1j * rng.standard_normal(frequency.shape)
         plane = np.fft.irfft2(noise / frequency, s=(HEIGHT_PX, WIDTH_PX))
-        planes.append(weight * plane / plane.std())
-    return np.stack(planes).astype(np.float32)
+        planes.append((weight * plane / plane.std()).astype(np.float32))
+    return np.stack(planes)
 
 
 def _shapes(rng: np.random.Generator) -> NDArray[np.float32]:
@@ -103,7 +103,8 @@ def _shapes(rng: np.random.Generator) -> NDArray[np.float32]:
     Returns:
         float32 Y, Cb, Cr, shape (3, height, width).
     """
-    y, x = np.mgrid[0:1:HEIGHT_PX * 1j, 0:1:WIDTH_PX * 1j].astype(np.float32)  # fmt: skip
+    y = np.linspace(0, 1, HEIGHT_PX, dtype=np.float32)[:, None]
+    x = np.linspace(0, 1, WIDTH_PX, dtype=np.float32)[None, :]
     scene = np.empty((3, HEIGHT_PX, WIDTH_PX), np.float32)
     scene[0] = 128 + 60 * (y - 0.5) * rng.uniform(-1, 1) + 60 * (x - 0.5) * rng.uniform(-1, 1)
     scene[1:] = 128 + rng.uniform(-12, 12, (2, 1, 1))
