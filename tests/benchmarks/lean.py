@@ -72,6 +72,8 @@ def photos_per_s(
     for part in parts:
         part.join()
     seconds = time.monotonic() - started
+    if any(part.exitcode for part in parts):
+        raise RuntimeError("a process of the yardstick failed; its traceback stands above")
     rows = sum(int(pq.ParquetFile(file).metadata.num_rows) for file in folder.glob("*.parquet"))
     if rows != len(ids) * len(workload.boxes):
         raise RuntimeError(f"the yardstick wrote {rows} crops of {len(ids)} photos")
