@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -66,19 +67,24 @@ class Fetched:
     """A run of the job.
 
     Attributes:
-        seconds: from its start to its last commit, planning included.
+        seconds: of the whole job, planning and summary included.
+        busy_seconds: from its first crop to its last commit of crops, without planning.
         num_photos: all of them, with all their crops.
-        settings: whose lake holds the crops, while it is kept.
     """
 
     seconds: float
+    busy_seconds: float
     num_photos: int
-    settings: Settings
 
     @property
     def photos_per_s(self) -> float:
-        """The rate."""
+        """The rate of the whole job."""
         return self.num_photos / self.seconds
+
+    @property
+    def busy_photos_per_s(self) -> float:
+        """The rate without planning."""
+        return self.num_photos / self.busy_seconds
 
 
 def prepare_lake(spark: SparkSession, folder: Path, workload: Workload) -> PreparedLake:
@@ -136,7 +142,7 @@ def fetch_crops(
     wanted = workload.num_photos * len(workload.boxes)
     if context.counts.get(t.STATUS_OK) != wanted:
         raise RuntimeError(f"fetch_crops: {wanted} crops expected, landed: {context.counts}")
-    return Fetched(seconds, workload.num_photos, settings)
+    return Fetched(seconds, _busy_seconds(spark, settings), workload.num_photos)
 
 
 def warm_up(spark: SparkSession, workload: Workload, nginx: Nginx, door: str) -> None:
@@ -144,6 +150,14 @@ def warm_up(spark: SparkSession, workload: Workload, nginx: Nginx, door: str) ->
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare_lake(spark, Path(folder, "prepared"), workload)
         fetch_crops(spark, prepared, nginx, door, Path(folder, "run"))
+
+
+def _busy_seconds(spark: SparkSession, settings: Settings) -> float:
+    lake = Lake(spark, settings.lake.root)
+    first = lake.reader.dataset(t.CROPS.name).to_table([t.FETCHED_AT])[t.FETCHED_AT]
+    log = Path(settings.lake.root, t.CROPS.name, "_delta_log")
+    last = max(file.stat().st_mtime for file in log.glob("*.json"))
+    return last - float(pc.min(first).as_py().timestamp())
 
 
 def _with_facts(ids: DataFrame) -> DataFrame:
