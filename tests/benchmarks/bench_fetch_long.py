@@ -20,7 +20,7 @@ from tests.benchmarks.report import FOLDER, QUICK, Rounds, Target, publish
 PICTURE: Final = Path(__file__).with_name("fetch_100000.png")
 SCALE: Final = 10 if QUICK else 1
 SHORT, MIDDLE, LONG, LONGEST = (count // SCALE for count in (4000, 10_000, 40_000, 100_000))
-WARM_UP: Final = 2000 // SCALE
+WARM_UP: Final = 4000 // SCALE
 ONE_CORE, TWO_CORES = "one core", "two cores"
 
 
@@ -44,13 +44,17 @@ def figures_of(runs: list[Measured]) -> list[Rounds]:
     rate = Rounds("photos/s", title="one run each")
     cpu = Rounds("ms", title="CPU time a photo (driver, JVM and Python workers)")
     memory = Rounds("MB", title="greatest Python worker, at its peak")
-    idle = Rounds("%", title="time between chunks in which a slot ran no fetching task")
+    idle = Rounds("%", title="time between chunks in which not every slot fetched")
     for run in runs:
         name = f"{run.num_photos:,} photos"
         rate.record(name, run.photos_per_s)
         cpu.record(name, run.cpu_ms_per_photo)
+        for role, cpu_s in run.cpu_s.items():
+            if role != "other":
+                cpu.record(f"{name}: {role}", 1000 * cpu_s / run.num_photos)
         memory.record(name, run.worker_peak_bytes / 1e6)
-        idle.record(f"{name}, {run.num_chunks} chunks", 100 * run.idle_frac)
+        if run.num_chunks > 1:
+            idle.record(f"{name}, {run.num_chunks} chunks", 100 * run.idle_frac)
     return [rate, cpu, memory, idle]
 
 

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from croplake import tables as t
-from croplake.conf import FetchConf, Settings
+from croplake.conf import Settings
 from croplake.lake import Lake, conform, spark_schema
 from croplake.tables import Table
 from tests.benchmarks.lean import JPEG_QUALITY
@@ -31,7 +31,7 @@ DATASET: Final = "benchmark"
 def fetch_values(workload: Workload, nginx: Nginx, door: str) -> dict[str, Any]:
     """The `fetch` section: everything of the settings that differs from what croplake ships."""
     scheme = door.removeprefix("slow_")
-    values: dict[str, Any] = {
+    return {
         "sources": ["mirror"],
         "mirror_url": f"{scheme}://{HOST}/photos/{{subset}}/{{image_id}}.jpg",
         "connect_to": {HOST: f"{ADDRESS}:{nginx.ports[door]}"},
@@ -45,8 +45,6 @@ def fetch_values(workload: Workload, nginx: Nginx, door: str) -> dict[str, Any]:
         "private_hosts": [HOST],
         "ca_file": str(nginx.ca_file),
     }
-    # A croplake that does not know a setting yet is measured without it.
-    return {name: value for name, value in values.items() if name in FetchConf.model_fields}
 
 
 @dataclass(frozen=True)
