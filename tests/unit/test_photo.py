@@ -38,10 +38,13 @@ def test_photos_of_the_usual_formats_are_decoded_to_rgb(kind: str) -> None:
         (b"", "empty", "0 bytes"),
         (b"%!PS-Adobe-3.0 EPSF-3.0", "unsupported_format", "EPS"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "unsupported_format", "SVG"),
+        (b"<?xml version='1.0'?><svg/>", "unsupported_format", "SVG"),
+        (b"<?xml version='1.0'?><Error/>", "not_a_photo", "an XML document"),
         (b"\0\0\0 ftypavif", "unsupported_format", "AVIF"),
         (b"<!DOCTYPE html><html>sorry</html>", "not_a_photo", "an HTML page"),
         (b"hello", "not_a_photo", "5 bytes that begin with b'hello'"),
         (b"\xff\xd8\xff\xe0nothing more", "broken_photo", "JPEG: Truncated"),
+        (b"\xff\xd8\xff\xd9", "broken_photo", "JPEG header cannot be read"),
     ],
 )
 def test_what_is_no_photo_is_named(data: bytes, status: str, detail: str) -> None:

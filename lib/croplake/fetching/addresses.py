@@ -8,6 +8,8 @@ that leads elsewhere on its second look-up gains nothing.
 from __future__ import annotations
 
 import ipaddress
+import re
+import socket
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -19,6 +21,9 @@ from croplake.fetching.outcome import PhotoError, Status
 
 _INTERNAL_ENDINGS: Final = ("localhost", "local", "internal", "intranet", "lan", "home.arpa")
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_GLOBAL_UNICAST: Final = ipaddress.ip_network("2000::/3")
+_NAME: Final = re.compile(r"[a-z0-9_][a-z0-9_.-]*")
+"""A host's name as it is looked up; a percent sign in it would be decoded by others."""
 _IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -65,9 +70,8 @@ class AddressRules:
         """
         try:
             parts = urlsplit(url)
-            host = (parts.hostname or "").rstrip(".")
+            host = ascii_host(parts)
             _ = parts.port
-            host.encode("idna" if not host.isascii() else "ascii")
         except ValueError as error:
             raise PhotoError(Status.BAD_ADDRESS, f"{url!r}: {error}") from error
         if parts.scheme not in ("http", "https"):
@@ -76,9 +80,11 @@ class AddressRules:
             raise PhotoError(Status.BAD_ADDRESS, f"{url!r}: no host, or blanks in it")
         if parts.username is not None:
             raise PhotoError(Status.BAD_ADDRESS, f"{parts.hostname}: credentials in the address")
+        literal = _as_ip(host)
+        if literal is None and not _NAME.fullmatch(host):
+            raise PhotoError(Status.BAD_ADDRESS, f"{url!r}: {host!r} is no host name")
         if host in self.private_hosts:
             return parts
-        literal = _as_ip(host)
         if literal is not None and not is_public(literal):
             raise _forbidden(host, host)
         if behind_proxy and literal is None and ("." not in host or _is_internal(host)):
@@ -110,13 +116,33 @@ def is_public(ip: _IpAddress) -> bool:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(inner)
+        # Beside it lie translated, compatible and site-local addresses that Python calls global.
+        if ip not in _GLOBAL_UNICAST:
+            return False
     return ip.is_global and not ip.is_multicast
 
 
+def ascii_host(parts: SplitResult) -> str:
+    """The host of an address as it is looked up: lower case, IDNA, without a final dot.
+
+    Raises:
+        ValueError: there is no such form.
+    """
+    host = parts.hostname or ""
+    if not host.isascii():
+        host = host.encode("idna").decode().lower()
+    return host.rstrip(".")
+
+
 def _as_ip(host: str) -> _IpAddress | None:
+    """An IP address in any notation that resolvers take: also 127.1, 0x7f.1, 0177.0.0.1."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
+        pass
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    except (OSError, ValueError):
         return None
 
 

@@ -191,6 +191,11 @@ class PartitionFetcher:
             files = FileReads(max_bytes=self.limits.max_bytes, wait_for_room=ready.wait_for_room)
             stack.enter_context(files)
             stack.callback(ready.close)
+
+            def is_stopping() -> bool:
+                transfers.check()
+                return link.is_stopping
+
             yield from fetch_batches(
                 batches,
                 self.rules,
@@ -198,5 +203,5 @@ class PartitionFetcher:
                 ready,
                 window=_WINDOW * self.transfers,
                 on_photo=link.add,
-                is_stopping=lambda: link.is_stopping,
+                is_stopping=is_stopping,
             )

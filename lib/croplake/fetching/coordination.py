@@ -31,6 +31,9 @@ _EVERY_S: Final = 0.5
 _EVERY_S_WHILE_WAITING: Final = 0.05
 _CONNECT_TIMEOUT_S: Final = 5.0
 _LEVEL_DOUBLES_IN_S: Final = 30.0
+_LONGEST_SILENCE_S: Final = 30.0
+"""A task that says nothing for so long is gone, its machine with it."""
+_LONGEST_TOKEN_BYTES: Final = 256
 
 OnProgress = Callable[[int, Counter[str]], None]
 """Told of further photos done and of their boxes' statuses, one call at a time."""
@@ -46,9 +49,19 @@ class CoordinatorAddress(NamedTuple):
 
 @dataclass
 class _Host:
-    """What is known of a host. Times are the driver's monotonic clock."""
+    """What is known of a host. Times are the driver's monotonic clock.
+
+    Attributes:
+        granted: task to its transfers.
+        resting: until when transfers that were given back are nobody's, and how many: who had them
+            may have used them just now.
+        paused_until: nobody asks before.
+        level: see `current_level`.
+        level_at: when it was learned.
+    """
 
     granted: dict[int, int] = field(default_factory=dict)
+    resting: list[tuple[float, int]] = field(default_factory=list)
     paused_until: float = 0.0
     level: float = 1.0
     level_at: float = 0.0
@@ -98,9 +111,8 @@ class Coordinator:
                 host.paused_until = max(host.paused_until, now + float(paused_for_s))
                 host.level, host.level_at = min(float(level), host.current_level(now)), now
             wants = set(said.get("wants", ()))
-            for name, host in self._hosts.items():
-                if name not in wants:
-                    host.granted.pop(task, None)
+            for name in self._hosts.keys() - wants:
+                self._take_back(task, name, now)
             shares = {name: self._share(task, name, now) for name in sorted(wants)}
         given = {name: astuple(share) for name, share in shares.items() if share is not None}
         return {"shares": given, "stop": self._is_stopping}
@@ -108,17 +120,24 @@ class Coordinator:
     def forget(self, task: int) -> None:
         """A task's connection has ended: what it held is free."""
         with self._lock:
-            for host in self._hosts.values():
-                host.granted.pop(task, None)
+            for name in self._hosts:
+                self._take_back(task, name, time.monotonic())
+
+    def _take_back(self, task: int, name: str, now: float) -> None:
+        transfers = self._hosts[name].granted.pop(task, None)
+        rate_per_s = self._budgets.share(name, self._num_tasks).rate_per_s
+        if transfers is not None and rate_per_s is not None:
+            self._hosts[name].resting.append((now + 1 / rate_per_s, transfers))
 
     def _share(self, task: int, name: str, now: float) -> Share | None:
         host = self._hosts.setdefault(name, _Host())
         part = self._budgets.share(name, self._num_tasks)
         if task not in host.granted:
-            free = self._budgets.of(name).transfers - sum(host.granted.values())
-            if free < 1:
+            host.resting = [(until, transfers) for until, transfers in host.resting if until > now]
+            used = sum(host.granted.values()) + sum(transfers for _, transfers in host.resting)
+            if self._budgets.of(name).transfers - used < part.transfers:
                 return None
-            host.granted[task] = min(free, part.transfers)
+            host.granted[task] = part.transfers
         paused_for_s = max(0.0, host.paused_until - now)
         return Share(host.granted[task], part.rate_per_s, paused_for_s, host.current_level(now))
 
@@ -142,16 +161,19 @@ def coordinator(
 
     class Handler(socketserver.StreamRequestHandler):
         disable_nagle_algorithm = True
+        timeout = _LONGEST_SILENCE_S
 
         def handle(self) -> None:
             task = next(numbers)
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                if self.rfile.readline().strip() != running.address.token.encode():
+            # Whatever a task says or does not say, what it held is free afterwards.
+            with contextlib.suppress(Exception), contextlib.ExitStack() as stack:
+                stack.callback(running.forget, task)
+                token = self.rfile.readline(_LONGEST_TOKEN_BYTES).strip()
+                if not secrets.compare_digest(token, running.address.token.encode()):
                     return
                 for line in self.rfile:
                     reply = running.answer(task, json.loads(line))
                     self.wfile.write(json.dumps(reply).encode() + b"\n")
-            running.forget(task)
 
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True
@@ -217,6 +239,11 @@ class CoordinatorLink:
                 self._hurry()
         return None
 
+    def holds(self, host: str) -> bool:
+        """Whether a share that the driver has given was not given back."""
+        with self._changed:
+            return self._address is None or host in self._granted
+
     def let_go(self, host: str) -> None:
         """Gives a share back with the next line."""
         with self._changed:
@@ -254,7 +281,8 @@ class CoordinatorLink:
                 with connection.makefile("rb") as answers:
                     while self._exchange(connection, answers):
                         pass
-        except (OSError, ValueError):
+        # Whatever became of the driver or of what it says: photos must not wait for it.
+        except Exception:
             self._go_on_alone()
 
     def _exchange(self, connection: socket.socket, answers: BufferedReader) -> bool:

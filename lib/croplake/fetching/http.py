@@ -13,7 +13,7 @@ import certifi
 import pycurl
 
 from croplake import __version__
-from croplake.fetching.addresses import AddressRules
+from croplake.fetching.addresses import AddressRules, ascii_host
 from croplake.fetching.outcome import PhotoError, Status
 
 MAX_REDIRECTS: Final = 5
@@ -88,7 +88,7 @@ def proxy_of(parts: SplitResult, proxies: dict[str, str]) -> str | None:
         proxies: the environment's, as `urllib.request.getproxies` gives them.
     """
     proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if proxy is None or urllib.request.proxy_bypass(parts.hostname or ""):
+    if proxy is None or urllib.request.proxy_bypass(ascii_host(parts)):
         return None
     return proxy
 
@@ -154,11 +154,13 @@ class CurlTransfer:
         self._proxy = proxy_of(parts, self._proxies)
         if self._proxy:
             parts = self._rules.check_url(url, behind_proxy=True)
-        self._host, self._url = (parts.hostname or "").rstrip("."), url
+        self._host, self._url = ascii_host(parts), url
         self._expected_bytes = expected_bytes
         curl = self.curl
         curl.setopt(pycurl.URL, _ascii(parts))
         curl.setopt(pycurl.PROXY, self._proxy or "")
+        # libcurl would read NO_PROXY by rules of its own, and connect where nothing is judged.
+        curl.setopt(pycurl.NOPROXY, "")
         curl.setopt(pycurl.TIMEOUT_MS, max(1, int(timeout_s * 1000)))
         connect_s = min(self._limits.connect_timeout_s, timeout_s)
         curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(connect_s * 1000)))
@@ -195,12 +197,14 @@ class CurlTransfer:
         detail = f"{self._url}: {message}"
         status = _OF_CURL.get(number, Status.CONNECTION_BROKEN)
         if number == pycurl.E_OPERATION_TIMEDOUT:
-            # libcurl sets the time at which the request could be sent; 0: never.
-            is_connected = self.curl.getinfo(pycurl.PRETRANSFER_TIME) > 0
-            status = Status.TIMED_OUT if is_connected else Status.HOST_UNREACHABLE
+            # libcurl's times are set by its errors too; what was sent is not.
+            was_asked = self.curl.getinfo(pycurl.REQUEST_SIZE) > 0
+            status = Status.TIMED_OUT if was_asked else Status.HOST_UNREACHABLE
         elif number == pycurl.E_FILESIZE_EXCEEDED:
             detail = f"{self._url}: more than {self._limits.max_bytes} bytes"
-        elif "chunk" in message.lower():
+        elif number == _TOO_LARGE:
+            detail = f"{self._url}: a header beyond libcurl's 100 KB"
+        elif "chunk" in message.lower() or "HTTP/0.9" in message:
             status = Status.BAD_ANSWER
         return PhotoError(status, detail, code or None)
 
@@ -262,7 +266,8 @@ class CurlTransfer:
 
 def _ascii(parts: SplitResult) -> str:
     """An address as it goes over the wire: no blanks, nothing beyond ASCII."""
-    host = (parts.hostname or "").encode("idna").decode() if not parts.netloc.isascii() else ""
-    netloc = parts.netloc if not host else host + (f":{parts.port}" if parts.port else "")
+    netloc = parts.netloc
+    if not netloc.isascii():
+        netloc = ascii_host(parts) + (f":{parts.port}" if parts.port else "")
     path, query = (quote(text, safe="%/:=&?~#+!$,;'@()*[]") for text in (parts.path, parts.query))
     return urlunsplit((parts.scheme, netloc, path or "/", query, ""))

@@ -21,6 +21,8 @@ _BUSY_PAUSE_S: Final = 0.25
 """After a 429 or 503 without Retry-After; doubled with each further one until a success."""
 _PAUSES_UNTIL_GIVEN_UP: Final = 3
 _LEAST_LEVEL: Final = 1 / 32
+_LATE_S: Final = 0.05
+"""So much later than due a start may come without putting off the next."""
 _STEPS_TO_DOUBLE: Final = 64
 """Successes that bring a halved pace back."""
 
@@ -124,7 +126,8 @@ class HostGate:
         if self._share is not None and self._share.rate_per_s is not None:
             interval_s = 1 / (self._share.rate_per_s * self.level)
             # What was not used while idle is not saved up: a burst is what hosts dislike.
-            self._next_start = max(self._next_start, now - interval_s) + interval_s
+            late_s = min(interval_s, _LATE_S)
+            self._next_start = max(self._next_start, now - late_s) + interval_s
 
     def succeeded(self) -> None:
         """A request ended in a whole answer."""

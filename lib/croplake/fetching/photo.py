@@ -35,7 +35,6 @@ _KNOWN_OTHERS: Final = (
     (b"%!PS", "EPS"),
     (b"%PDF", "PDF"),
     (b"<svg", "SVG"),
-    (b"<?xml", "XML"),
     (b"8BPS", "PSD"),
     (b"PK\x03\x04", "ZIP"),
     (b"\x1f\x8b", "GZIP"),
@@ -141,7 +140,7 @@ def _decode_by_pillow(data: bytes, found: str, max_pixels: int, *, apply_exif: b
         with warnings.catch_warnings():
             # Pillow's own bomb limit is far from ours, its EXIF warnings are not the user's.
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=_plugins(found)) as image:
+            with Image.open(io.BytesIO(data), formats=(found,)) as image:
                 _check_pixels(image.width, image.height, max_pixels)
                 upright = ImageOps.exif_transpose(image) if apply_exif else image
                 return np.asarray(_to_rgb(upright))
@@ -216,10 +215,6 @@ def dhash(photo: Halvings) -> int:
     return int.from_bytes(bits.tobytes(), "big", signed=True)
 
 
-def _plugins(found: str) -> tuple[str, ...]:
-    return ("JPEG", "MPO") if found == "JPEG" else (found,)
-
-
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Any mode as RGB; transparency lies on white, 16-bit grey keeps its eight upper bits."""
     if image.mode.startswith("I;16") or image.mode == "I":
@@ -239,6 +234,10 @@ def _unknown(data: bytes) -> PhotoError:
     if data[4:8] == b"ftyp":
         brand = data[8:12].decode("ascii", "replace").upper()
         return PhotoError(Status.UNSUPPORTED_FORMAT, f"{brand}, expected {', '.join(FORMATS)}")
+    if head.startswith(b"<?xml") and b"<svg" in head:
+        return PhotoError(Status.UNSUPPORTED_FORMAT, f"SVG, expected {', '.join(FORMATS)}")
     if b"<html" in head.lower() or b"<!doctype" in head.lower():
         return PhotoError(Status.NOT_A_PHOTO, "an HTML page")
+    if head.startswith(b"<?xml"):
+        return PhotoError(Status.NOT_A_PHOTO, "an XML document")
     return PhotoError(Status.NOT_A_PHOTO, f"{len(data)} bytes that begin with {data[:8]!r}")

@@ -52,6 +52,10 @@ class EqualShares:
         """The equal part."""
         return self.budgets.share(host, self.num_tasks)
 
+    def holds(self, host: str) -> bool:
+        """Nobody takes it away."""
+        return True
+
     def let_go(self, host: str) -> None:
         """Nobody waits for it."""
 

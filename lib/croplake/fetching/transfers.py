@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 import pycurl
 
-from croplake.fetching.addresses import AddressRules, host_key
+from croplake.fetching.addresses import AddressRules, ascii_host, host_key
 from croplake.fetching.http import MAX_REDIRECTS, UNAVAILABLE, Answer, CurlTransfer, HttpLimits
 from croplake.fetching.outcome import HOST_FAILURES, PhotoError, Status
 from croplake.fetching.pacing import HostGate, Share
@@ -79,6 +79,7 @@ class Request:
         "expected_bytes",
         "hops",
         "host",
+        "is_queued",
         "on_done",
         "part_of_rest",
         "started_at",
@@ -103,6 +104,7 @@ class Request:
         self.expected_bytes = expected_bytes
         self.wait_s = wait_s
         self.host = ""
+        self.is_queued = False
         self.hops = 0
         self.started_at = 0.0
         self.ends_at: float | None = None
@@ -113,6 +115,9 @@ class Shares(Protocol):
 
     def want(self, host: str) -> Share | None:
         """There is work for a host; its share, or None where `Transfers.grant` brings it later."""
+
+    def holds(self, host: str) -> bool:
+        """Whether what `Transfers.grant` has brought is still this task's."""
 
     def let_go(self, host: str) -> None:
         """There is no more work for a host at the moment."""
@@ -150,6 +155,7 @@ class Transfers:
         self._gates: dict[str, HostGate] = {}
         self._queues: dict[str, deque[Request]] = {}
         self._later: list[tuple[float, int, Request]] = []
+        self._ends: list[tuple[float, int, Request]] = []
         self._sequence = itertools.count()
         self._inbox: deque[Request | Callable[[], None]] = deque()
         self._free: list[CurlTransfer] = []
@@ -176,19 +182,28 @@ class Transfers:
     # --- from any thread ------------------------------------------------------------------------
 
     def submit(self, request: Request) -> None:
-        """Queues a request; `request.on_done` is told of its end.
+        """Queues a request; `request.on_done` is told of its end, in any case.
+
+        Where a defect has ended the thread, that is at once, in the thread that submits.
+        """
+        self._inbox.append(request)
+        if self._failure is None:
+            self.wake()
+        else:
+            self._fail_inbox(self._failure)
+
+    def check(self) -> None:
+        """Looks whether the thread still works.
 
         Raises:
-            RuntimeError: the thread has ended by a defect, which is the cause.
+            RuntimeError: it has ended by a defect, which is the cause.
         """
         if self._failure is not None:
             raise RuntimeError("the transfers have ended") from self._failure
-        self._inbox.append(request)
-        self.wake()
 
     def grant(self, host: str, share: Share) -> None:
         """Brings a share that `Shares.want` could not give at once, or a changed one."""
-        self._inbox.append(lambda: self._gate(host).grant(share, time.monotonic()))
+        self._inbox.append(lambda: self._take_share(host, share))
         self.wake()
 
     def drain(self) -> None:
@@ -206,6 +221,8 @@ class Transfers:
         self._is_closing = True
         os.eventfd_write(self._wake_fd, 1)
         self._thread.join()
+        # Not by the thread, which may end before: others would write to whoever has the number.
+        os.close(self._wake_fd)
 
     # --- the thread -----------------------------------------------------------------------------
 
@@ -235,6 +252,7 @@ class Transfers:
         self._take_inbox(now)
         while self._later and self._later[0][0] <= now:
             self._enqueue(heapq.heappop(self._later)[2])
+        self._end_overdue(now)
         self._start_due(now)
         self._let_go_of_idle()
 
@@ -245,14 +263,11 @@ class Transfers:
         times = [now + _LONGEST_WAIT_S]
         if self._timer_at is not None:
             times.append(self._timer_at)
-        if self._later:
-            times.append(self._later[0][0])
+        times += [heap[0][0] for heap in (self._later, self._ends) if heap]
         if len(self._running) < self._max_transfers and self._has_room(self.num_bytes_held):
             for host, queue in self._queues.items():
                 if queue and (opens_at := self._gates[host].opens_at(now)) is not None:
                     times.append(opens_at)
-                if queue and queue[0].deadline.ends_at is not None:
-                    times.append(queue[0].deadline.ends_at)
         return max(0.0, min(times) - now)
 
     @property
@@ -272,14 +287,23 @@ class Transfers:
 
     def _enqueue(self, request: Request) -> None:
         try:
-            request.host = host_key(self._rules.check_url(request.url).hostname or "")
+            request.host = host_key(ascii_host(self._rules.check_url(request.url)))
         except PhotoError as error:
             request.on_done(error)
             return
         gate = self._gate(request.host)
         self._queues[request.host].append(request)
+        request.is_queued = True
+        ends_at = request.ends_at or request.deadline.ends_at
+        if ends_at is not None:
+            heapq.heappush(self._ends, (ends_at, next(self._sequence), request))
         if not gate.has_share and (share := self._shares.want(request.host)) is not None:
             gate.grant(share, time.monotonic())
+
+    def _take_share(self, host: str, share: Share) -> None:
+        # Given back since it was sent, it may be another task's by now.
+        if self._shares.holds(host):
+            self._gate(host).grant(share, time.monotonic())
 
     def _gate(self, host: str) -> HostGate:
         if host not in self._gates:
@@ -287,20 +311,25 @@ class Transfers:
             self._queues[host] = deque()
         return self._gates[host]
 
+    def _end_overdue(self, now: float) -> None:
+        """Ends what has waited for its host until its time was up, wherever it stands in line."""
+        while self._ends and (self._ends[0][0] <= now or not self._ends[0][2].is_queued):
+            request = heapq.heappop(self._ends)[2]
+            if request.is_queued:
+                self._queues[request.host].remove(request)
+                request.is_queued = False
+                detail = f"{request.url}: its time was up before {request.host} could be asked"
+                request.on_done(PhotoError(Status.HOST_PAUSED, detail))
+
     def _start_due(self, now: float) -> None:
         for host, queue in self._queues.items():
             gate = self._gates[host]
             while queue:
                 if (self._is_draining or gate.is_given_up) and self._drop(queue, gate, now):
                     continue
-                ends_at = queue[0].ends_at or queue[0].deadline.ends_at
-                if ends_at is not None and now >= ends_at:
-                    detail = f"{queue[0].url}: its time was up before {host} could be asked again"
-                    queue.popleft().on_done(PhotoError(Status.HOST_PAUSED, detail))
-                    continue
                 if not self._may_start(gate, now):
                     break
-                self._start(queue.popleft(), gate, now)
+                self._start(_first_of(queue), gate, now)
 
     def _may_start(self, gate: HostGate, now: float) -> bool:
         return (
@@ -312,10 +341,10 @@ class Transfers:
     def _drop(self, queue: deque[Request], gate: HostGate, now: float) -> bool:
         """Answers the first of a queue that is not to be asked; False where it is."""
         if self._is_draining and queue[0].deadline.ends_at is None:
-            queue.popleft().on_done(StoppedError())
+            _first_of(queue).on_done(StoppedError())
             return True
         if gate.is_given_up and not gate.may_start(now):
-            request = queue.popleft()
+            request = _first_of(queue)
             detail = f"{request.url}: {request.host} kept failing, so it is left alone"
             request.on_done(PhotoError(Status.HOST_PAUSED, detail))
             return True
@@ -415,14 +444,21 @@ class Transfers:
         self._timer_at = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
 
     def _fail_all(self, error: BaseException) -> None:
-        """Every request that is still waiting ends; the next `submit` raises."""
+        """Every request that is still waiting ends, and so does each that they lead to."""
         waiting = [request for _, request in self._running.values()]
         waiting += [request for queue in self._queues.values() for request in queue]
         waiting += [request for _, _, request in self._later]
-        waiting += [item for item in self._inbox if isinstance(item, Request)]
         for request in waiting:
-            detail = f"{request.url}: {type(error).__name__}: {error}"
-            request.on_done(PhotoError(Status.UNEXPECTED, detail))
+            request.on_done(_unexpected(request, error))
+        self._fail_inbox(error)
+
+    def _fail_inbox(self, error: BaseException) -> None:
+        # Two threads may empty it; each request is taken by one of them.
+        with contextlib.suppress(IndexError):
+            while True:
+                item = self._inbox.popleft()
+                if isinstance(item, Request):
+                    item.on_done(_unexpected(item, error))
 
     def _clear(self) -> None:
         for curl in self._running:
@@ -433,7 +469,17 @@ class Transfers:
             transfer.curl.close()
         self._multi.close()
         self._epoll.close()
-        os.close(self._wake_fd)
+
+
+def _unexpected(request: Request, error: BaseException) -> PhotoError:
+    return PhotoError(Status.UNEXPECTED, f"{request.url}: {type(error).__name__}: {error}")
+
+
+def _first_of(queue: deque[Request]) -> Request:
+    """Takes a queue's first request out of it."""
+    request = queue.popleft()
+    request.is_queued = False
+    return request
 
 
 def _actions(events: int) -> int:
