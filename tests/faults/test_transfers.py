@@ -177,3 +177,12 @@ def test_transfers_that_are_closed_leave_the_network_at_once() -> None:
         transfers.close()
         assert time.monotonic() - begun_at < 1.0
     assert ends.empty()
+
+
+def test_transfers_can_be_closed_whatever_their_thread_is_at(server: FaultServer) -> None:
+    ends: Ends = queue.SimpleQueue()
+    for number in range(200):
+        transfers = Transfers(limits(server), NoShares(), max_transfers=4)
+        for _ in range(number % 4):
+            transfers.submit(request("a b", ends, Deadline(60.0)))
+        transfers.close()

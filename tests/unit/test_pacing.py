@@ -201,6 +201,27 @@ def test_a_host_that_was_given_up_comes_back_with_its_first_answer(how: str) -> 
     assert paced.may_start(now)
 
 
+def test_of_a_host_that_was_given_up_one_request_asks_after_each_pause() -> None:
+    paced, now = gate(), 0.0
+    while not paced.is_given_up:
+        assert not paced.is_left_alone(now)
+        fail(paced, now)
+        now = max(now, paced.paused_until)
+    assert paced.is_left_alone(now - 0.1)
+    assert not paced.is_left_alone(now)
+    # A share that comes and goes is no reason to wait longer, or to wait less.
+    paced.let_go()
+    assert not paced.is_left_alone(now)
+    paced.grant(Share(transfers=8), now + 0.1)
+    assert not paced.is_left_alone(now)
+    assert paced.may_start(now)
+    paced.started(now)
+    assert paced.is_left_alone(now)
+    paced.failed(now, now)
+    assert paced.is_left_alone(now)
+    assert not paced.is_left_alone(paced.paused_until)
+
+
 def test_now_and_then_a_failure_among_successes_pauses_nothing() -> None:
     paced = gate()
     for _ in range(50):

@@ -84,6 +84,10 @@ class HostGate:
         """Whether the host kept failing through every pause."""
         return self._pauses >= _PAUSES_UNTIL_GIVEN_UP
 
+    def is_left_alone(self, now: float) -> bool:
+        """Whether it was given up and it is not time yet to ask whether it is back."""
+        return self.is_given_up and (now < self.paused_until or self.running > 0)
+
     @property
     def has_share(self) -> bool:
         """Whether requests may start at all."""
@@ -102,7 +106,9 @@ class HostGate:
         """Takes a share; what others learned counts where it is the more careful."""
         is_new = not self.has_share
         self._share = share
-        self.paused_until = max(self.paused_until, now + min(share.paused_for_s, self._max_pause_s))
+        if share.paused_for_s > 0:
+            paused_for_s = min(share.paused_for_s, self._max_pause_s)
+            self.paused_until = max(self.paused_until, now + paused_for_s)
         if is_new:
             self.level = min(self.level, share.level)
 

@@ -343,7 +343,7 @@ class Transfers:
         if self._is_draining and queue[0].deadline.ends_at is None:
             _first_of(queue).on_done(StoppedError())
             return True
-        if gate.is_given_up and not gate.may_start(now):
+        if gate.is_left_alone(now):
             request = _first_of(queue)
             detail = f"{request.url}: {request.host} kept failing, so it is left alone"
             request.on_done(PhotoError(Status.HOST_PAUSED, detail))
