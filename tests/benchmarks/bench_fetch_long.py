@@ -90,8 +90,8 @@ def main() -> None:
         versions={"nginx": nginx.version()},
         notes=[
             "One 256 px crop a photo over https, each run in a session of its own that has fetched "
-            f"{WARM_UP:,} photos before. Rates are the whole job's, planning and Delta commits "
-            "included. Memory is the kernel's mark of the most that was resident in one Python "
+            f"{WARM_UP:,} photos before. Rates run from the first chunk to the last Delta "
+            "commit. Memory is the kernel's mark of the most that was resident in one Python "
             "worker. CPU time leaves the server's out. Idle is looked at in Spark's event log, "
             "from the start of the first fetching task to that of the last: the share of that time "
             "in which not every slot ran one.",

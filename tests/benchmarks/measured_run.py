@@ -34,7 +34,7 @@ class Measured:
     Attributes:
         num_photos: fetched, one crop each.
         num_cores: that all processes, the server's too, shared.
-        seconds: the job's, Delta commits included.
+        seconds: from the first chunk to the last Delta commit.
         cpu_s: by role, without the server.
         worker_peak_bytes: the most any Python worker held.
         num_chunks: the stages that fetched.
@@ -111,7 +111,7 @@ def run_here(num_photos: int, warm_up_photos: int) -> Measured:
         return Measured(
             num_photos=num_photos,
             num_cores=num_cores,
-            seconds=fetched.seconds,
+            seconds=fetched.fetching_seconds,
             cpu_s=usage.cpu_s,
             worker_peak_bytes=usage.worker_peak_bytes,
             num_chunks=len({task.stage for task in tasks}),

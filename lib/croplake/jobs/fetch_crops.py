@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -28,7 +30,14 @@ def run(context: JobContext) -> None:
                 highlight=False,
             )
             check_disk(context, plan)
+            started = time.monotonic()
             fetch_chunks(context, plan)
+            seconds = time.monotonic() - started
+            context.counts["milliseconds from first request to last commit"] = round(1000 * seconds)
+            rate = plan.num_photos / seconds
+            context.console.print(
+                f"fetch_crops: {rate:,.0f} photos/s, commits included", highlight=False
+            )
         _drop_superseded(context)
     finally:
         storage.remove(staging)
