@@ -6,11 +6,12 @@ generated from this module.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from croplake.catalog.formats import SUBSETS, Subset
+from croplake.fetching.addresses import host_key
 
 FlagRule = Literal["any", "only", "exclude"]
 SourceName = Literal["at_hand", "mirror", "original", "thumbnail"]
@@ -143,6 +144,13 @@ class HostBudgetConf(ConfModel):
     """Requests started a second; null is no limit."""
 
 
+_HOSTS: Final = {
+    "*": HostBudgetConf(transfers=32),
+    "open-images-dataset.s3.amazonaws.com": HostBudgetConf(transfers=1024),
+    "staticflickr.com": HostBudgetConf(transfers=32, rate_per_s=50),
+}
+
+
 class FetchConf(ConfModel):
     """Downloading photos and cropping boxes."""
 
@@ -160,13 +168,9 @@ class FetchConf(ConfModel):
     check_originals: bool = True
     """Whether an original must have the size and the MD5 that the catalog gives; one that its
     author has replaced has other boxes."""
-    hosts: dict[str, HostBudgetConf] = {
-        "*": HostBudgetConf(transfers=32),
-        "open-images-dataset.s3.amazonaws.com": HostBudgetConf(transfers=1024),
-        "staticflickr.com": HostBudgetConf(transfers=32, rate_per_s=50),
-    }
+    hosts: dict[str, HostBudgetConf] = _HOSTS
     """Budget of each host, by registrable domain (all of Flickr's farms are `staticflickr.com`);
-    `*` is any other."""
+    `*` is any other. What is given here is added to these, or replaces them one by one."""
     contact: str | None = None
     """Address or mail of who runs this, sent in the User-Agent."""
     private_hosts: tuple[str, ...] = ()
@@ -203,11 +207,13 @@ class FetchConf(ConfModel):
     """Room that the run leaves on the lake's disk: it does not start, or stops between chunks,
     where less would be left; 0 looks at no disk."""
 
-    @model_validator(mode="after")
-    def _any_host_has_a_budget(self) -> FetchConf:
-        if "*" not in self.hosts:
-            raise ValueError("hosts must have a budget for any host: `*`")
-        return self
+    @field_validator("hosts", mode="after")
+    @classmethod
+    def _add_hosts(cls, hosts: dict[str, HostBudgetConf]) -> dict[str, HostBudgetConf]:
+        for name in hosts:
+            if name != "*" and host_key(name) != name:
+                raise ValueError(f"{name} is paced as {host_key(name)}; give that a budget")
+        return _HOSTS | hosts
 
 
 class ExamplesConf(ConfModel):
