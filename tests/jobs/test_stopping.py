@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -84,3 +85,25 @@ def test_a_run_stops_between_chunks_where_the_disk_runs_low(
     monkeypatch.undo()
     run(spark, "fetch_crops", settings)
     check_complete(settings, finished)
+
+
+def test_a_run_stops_where_nothing_comes_any_more_instead_of_using_up_tries(
+    spark: SparkSession,
+    world: World,
+    server: MiniatureServer,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fetch_chunks, "HOPELESS_PHOTOS", 30)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        nowhere = f"127.0.0.1:{closed.getsockname()[1]}"
+        fetch = FEW | {"connect_to": dict.fromkeys(server.connect_to, nowhere), "rounds": 1}
+        settings = miniature_settings(world, server, folder, fetch=fetch)
+        with pytest.raises(IncompleteError, match=r"none of the last \d+ photos could be had"):
+            run(spark, "fetch_crops", settings)
+    rows = rows_of(settings, "crops")
+    assert {row[t.STATUS] for row in rows} <= {"host_unreachable", "host_paused"}
+    assert len(rows) < len(kept_boxes(settings))
+    run(spark, "fetch_crops", miniature_settings(world, server, folder))
+    check_complete(settings, {})

@@ -170,7 +170,8 @@ class FetchConf(ConfModel):
     author has replaced has other boxes."""
     hosts: dict[str, HostBudgetConf] = _HOSTS
     """Budget of each host, by registrable domain (all of Flickr's farms are `staticflickr.com`);
-    `*` is any other. What is given here is added to these, or replaces them one by one."""
+    `*` is any other. The mirror has 1024 transfers, Flickr 32 and 50 a second, `*` 32; what
+    is given here is added to these, or replaces them one by one."""
     contact: str | None = None
     """Address or mail of who runs this, sent in the User-Agent."""
     private_hosts: tuple[str, ...] = ()
