@@ -43,6 +43,7 @@ class Visit:
     """One request, and the means to answer it.
 
     Attributes:
+        connection: it came over.
         method: of the request.
         target: as it was asked for, the path as a rule.
         host: name asked for, without its port.
@@ -52,7 +53,7 @@ class Visit:
     """
 
     def __init__(self, connection: socket.socket, head: bytes, closing: threading.Event) -> None:
-        self._connection, self._closing = connection, closing
+        self.connection, self._closing = connection, closing
         first, *lines = head.decode("latin-1").split("\r\n")
         self.method, self.target, _ = first.split(" ", 2)
         pairs = (line.split(":", 1) for line in lines if ":" in line)
@@ -63,7 +64,7 @@ class Visit:
 
     def send(self, data: bytes) -> None:
         """Writes bytes as they are."""
-        self._connection.sendall(data)
+        self.connection.sendall(data)
 
     def answer(
         self, status: int, body: bytes = b"", length: int | None = None, /, **headers: str
@@ -96,11 +97,11 @@ class Visit:
     def wait_until_left(self) -> None:
         """Says nothing until the other side hangs up."""
         with contextlib.suppress(OSError):
-            self._connection.recv(1)
+            self.connection.recv(1)
 
     def reset(self) -> None:
         """Breaks the connection off the hard way: RST, not FIN."""
-        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.is_over = True
 
 
