@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from croplake import __version__, open_lake
+from croplake.care.entry import add_care_commands
 from croplake.conf.loading import load_settings
 from croplake.jobs.entry import JOB_SUMMARIES, add_conf_arguments, guarded, run_named
 from croplake.reader import TableInfo
@@ -18,7 +19,7 @@ from croplake.summary import titled
 
 _EXIT_CODES = (
     "exit codes: 0 done, 2 bad arguments or settings, 3 incomplete but resumable, "
-    "4 bad input data, 5 table held by another writer"
+    "4 bad input data or a broken lake, 5 table held by another writer"
 )
 
 
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     if arguments.command == "lake":
-        return guarded(lambda: _print_tables(arguments))
+        return guarded(lambda: arguments.command_of_lake(arguments))
     name = arguments.command.replace("-", "_")
     return guarded(lambda: run_named(name, arguments.conf, arguments.overrides))
 
@@ -48,11 +49,13 @@ def _parser() -> argparse.ArgumentParser:
     add_conf_arguments(run)
     for name, summary in JOB_SUMMARIES.items():
         add_conf_arguments(commands.add_parser(name, help=summary, epilog=_EXIT_CODES))
-    lake = commands.add_parser("lake", help="looks at the lake")
+    lake = commands.add_parser("lake", help="looks at the lake and takes care of it")
     parts = lake.add_subparsers(dest="part", required=True, metavar="WHAT")
     tables = parts.add_parser("tables", help="every table: version, rows, bytes, age")
+    tables.set_defaults(command_of_lake=_print_tables)
     add_conf_arguments(tables)
     tables.add_argument("--json", action="store_true", help="a list of objects, nothing else")
+    add_care_commands(parts, _EXIT_CODES)
     return parser
 
 

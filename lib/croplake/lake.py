@@ -6,16 +6,41 @@ import json
 from typing import Final
 
 import pyarrow as pa
+from delta.exceptions import (
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentTransactionException,
+    ConcurrentWriteException,
+    DeltaConcurrentModificationException,
+    MetadataChangedException,
+    ProtocolChangedException,
+)
+from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
 from croplake import storage
 from croplake.errors import InputDataError
-from croplake.reader import LakeReader
+from croplake.reader import KEEP_LOG, LakeReader
 from croplake.tables import SCHEMA_VERSION, Table
 
-_MARKER: Final = "_lake.json"
+MARKER: Final = "_lake.json"
+"""The file at a lake's root that carries its schema version."""
+_CONFLICTS: Final = (
+    DeltaConcurrentModificationException,
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentTransactionException,
+    ConcurrentWriteException,
+    MetadataChangedException,
+    ProtocolChangedException,
+)
+"""Another commit was faster; in Python the first of them is not the others' parent."""
+_MAX_TRIES: Final = 10
+"""Runs that end at once each replace their own row; each time one of them comes through."""
 
 
 def spark_schema(schema: pa.Schema) -> StructType:
@@ -85,22 +110,59 @@ class Lake:
     ) -> int:
         """Puts rows in the place of a table's, or of those a condition names, in one commit.
 
+        Where a condition is given, a commit that another one got ahead of is tried again.
+
         Args:
             df: exactly the table's columns.
             table: where to.
-            where: condition on partition columns; None replaces all.
+            where: condition that all rows of `df` hold, best on partition columns; None replaces
+                all.
             metadata: kept in the commit.
 
         Returns:
             The version committed.
         """
-        writer = self._writer(df, table, "overwrite")
-        if where is not None and self.exists(table):
-            writer = writer.option("replaceWhere", where)
-        if metadata is not None:
-            writer = writer.option("userMetadata", json.dumps(metadata))
-        writer.save(self._spark_path(table))
+        for tries_left in reversed(range(_MAX_TRIES if where is not None else 1)):
+            writer = self._writer(df, table, "overwrite")
+            if where is not None and self.exists(table):
+                writer = writer.option("replaceWhere", where)
+            if metadata is not None:
+                writer = writer.option("userMetadata", json.dumps(metadata))
+            try:
+                writer.save(self._spark_path(table))
+                break
+            except _CONFLICTS:
+                if not tries_left:
+                    raise
         return self.version(table)
+
+    def delete(self, table: Table, where: str) -> None:
+        """Takes rows that a condition names out of a table, in one commit; none is no commit."""
+        DeltaTable.forPath(self._spark, self._spark_path(table)).delete(where)
+
+    def update(self, table: Table, where: str, values: dict[str, str]) -> None:
+        """Changes rows that a condition names, in one commit.
+
+        Args:
+            table: which.
+            where: condition.
+            values: by column, as SQL.
+        """
+        DeltaTable.forPath(self._spark, self._spark_path(table)).update(where, dict(values))
+
+    def keep_log(self, table: Table) -> None:
+        """Tells Delta to leave a table's log alone; tables of older lakes were made without that.
+
+        Delta would drop old entries at its next checkpoint, and with them versions that a model
+        was trained on.
+        """
+        if self.exists(table) and not self.reader.keeps_log(table.name):
+            properties = f"('{KEEP_LOG}' = 'false')"
+            self._spark.sql(f"ALTER TABLE {self.sql_name(table)} SET TBLPROPERTIES {properties}")
+
+    def sql_name(self, table: Table) -> str:
+        """The table as SQL names it."""
+        return "delta.`{}`".format(self._spark_path(table).replace("`", "``"))
 
     def _spark_path(self, table: Table) -> str:
         return storage.for_spark(self.path(table))
@@ -110,7 +172,7 @@ class Lake:
         return writer.partitionBy(*table.partition_by) if table.partition_by else writer
 
     def _check_marker(self) -> None:
-        marker = storage.join(self.root, _MARKER)
+        marker = storage.join(self.root, MARKER)
         if not storage.exists(marker):
             content = json.dumps({"schema_version": SCHEMA_VERSION})
             storage.write_bytes(marker, content.encode())

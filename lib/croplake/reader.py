@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
+from typing import Final
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.dataset as pads
@@ -13,6 +14,9 @@ from deltalake import DeltaTable
 from croplake import storage
 from croplake.errors import InputDataError
 from croplake.tables import ALL_TABLES, Table
+
+KEEP_LOG: Final = "delta.enableExpiredLogCleanup"
+"""The table property that is `false` where Delta leaves old log entries alone."""
 
 _BY_NAME = {table.name: table for table in ALL_TABLES}
 
@@ -106,6 +110,71 @@ class LakeReader:
         encoded_root = urlsplit(delta.table_uri).path
         folder = storage.local_path(self.path(name))
         return [str(folder / file.removeprefix(encoded_root)) for file in files]
+
+    def file_sizes(
+        self, name: str, *, version: int | None = None, partition: dict[str, str] | None = None
+    ) -> dict[str, int]:
+        """The Parquet files of a snapshot as its log lists them.
+
+        Args:
+            name: of the table.
+            version: of the snapshot; None is the last.
+            partition: partition columns and the value each file must have.
+
+        Returns:
+            Path in the table's folder to its bytes.
+
+        Raises:
+            InputDataError: there is no such table or version.
+        """
+        actions = self._open(name, version).get_add_actions(flatten=True)
+        paths = [unquote(path) for path in actions.column("path").to_pylist()]
+        sizes = dict(zip(paths, actions.column("size_bytes").to_pylist(), strict=True))
+        for column, wanted in (partition or {}).items():
+            values = actions.column(f"partition.{column}").to_pylist()
+            others = {path for path, value in zip(paths, values, strict=True) if value != wanted}
+            sizes = {path: size for path, size in sizes.items() if path not in others}
+        return sizes
+
+    def lost_files(
+        self, name: str, *, version: int | None = None, partition: dict[str, str] | None = None
+    ) -> list[str]:
+        """The files of a snapshot that are not there any more, as paths in the table's folder.
+
+        Raises:
+            InputDataError: there is no such table or version.
+        """
+        there = {file.path for file in storage.files_below(self.path(name))}
+        return [
+            path
+            for path in self.file_sizes(name, version=version, partition=partition)
+            if path not in there
+        ]
+
+    def partition_columns(self, name: str) -> list[str]:
+        """The columns a table is partitioned by, outermost first.
+
+        Raises:
+            InputDataError: there is no such table.
+        """
+        return list(self._open(name, None).metadata().partition_columns)
+
+    def properties(self, name: str) -> dict[str, str]:
+        """The table properties that are set, by name.
+
+        Raises:
+            InputDataError: there is no such table.
+        """
+        found = self._open(name, None).metadata().configuration
+        return {key: str(value) for key, value in found.items()}
+
+    def keeps_log(self, name: str) -> bool:
+        """Whether Delta leaves a table's log alone.
+
+        Raises:
+            InputDataError: there is no such table.
+        """
+        return self.properties(name).get(KEEP_LOG) == "false"
 
     def dataset(self, name: str, *, version: int | None = None) -> pads.Dataset:
         """A snapshot as a pyarrow dataset, partition columns included.

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -42,6 +42,10 @@ _PROPERTIES: Final = {
     "spark.databricks.delta.snapshotPartitions": "2",
     # Readers outside Spark get plain files: no deletion vectors.
     "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
+    # Delta would drop log entries after 30 days, and refuses versions older than 7 days even where
+    # nothing of them was removed; which versions are kept is for `lake maintain` to know.
+    "spark.databricks.delta.properties.defaults.enableExpiredLogCleanup": "false",
+    "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false",
     # A second copy of a slow download would fetch every photo twice; an executor taken away
     # mid-download would lose them.
     "spark.speculation": "false",
@@ -135,6 +139,25 @@ def _prepare_submitted(jars: list[Path]) -> str | None:
         loader.addURL(jvm.java.io.File(str(jar)).toURI().toURL())
     master: str | None = jvm.java.lang.System.getProperty("spark.master")
     return master
+
+
+@contextmanager
+def session_properties(spark: SparkSession, properties: Mapping[str, str | int]) -> Iterator[None]:
+    """Sets properties for a while.
+
+    Delta hands the session's to the Parquet writer, but not a write's own options.
+    """
+    before = {key: spark.conf.get(key, None) for key in properties}
+    for key, value in properties.items():
+        spark.conf.set(key, str(value))
+    try:
+        yield
+    finally:
+        for key, old in before.items():
+            if old is None:
+                spark.conf.unset(key)
+            else:
+                spark.conf.set(key, old)
 
 
 def check_java() -> None:

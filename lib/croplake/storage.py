@@ -7,10 +7,27 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pyarrow.fs as pafs
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file below an address.
+
+    Attributes:
+        path: relative to that address.
+        bytes: its size.
+        changed_at: when it was last written, UTC.
+    """
+
+    path: str
+    bytes: int
+    changed_at: datetime
 
 
 def is_local(uri: str) -> bool:
@@ -135,6 +152,30 @@ def list_files(uri: str) -> list[str]:
     selector = pafs.FileSelector(path, allow_not_found=True, recursive=True)
     found = [info.path for info in files.get_file_info(selector) if info.is_file]
     return sorted(join(uri, name.removeprefix(path)) for name in found)
+
+
+def files_below(uri: str) -> list[FoundFile]:
+    """All files below an address, sorted by path; none where it does not exist."""
+    files, path = _open(uri)
+    selector = pafs.FileSelector(path, allow_not_found=True, recursive=True)
+    found = [
+        FoundFile(info.path.removeprefix(path).lstrip("/"), info.size, info.mtime)
+        for info in files.get_file_info(selector)
+        if info.is_file
+    ]
+    return sorted(found, key=lambda file: file.path)
+
+
+def open_below(uri: str, path: str) -> pafs.NativeFile:
+    """A readable, seekable file that `files_below` found; a context manager."""
+    files, folder = _open(uri)
+    return files.open_input_file(f"{folder}/{path}")
+
+
+def remove_below(uri: str, path: str) -> None:
+    """Removes a file that `files_below` found."""
+    files, folder = _open(uri)
+    files.delete_file(f"{folder}/{path}")
 
 
 def fetch_folder(uri: str, into: Path) -> Path:

@@ -30,6 +30,7 @@ ENDED_AT: Final = "ended_at"
 EXAMPLE_ID: Final = "example_id"
 FETCHED_AT: Final = "fetched_at"
 FILE: Final = "file"
+FORGOTTEN_AT: Final = "forgotten_at"
 HAS_CROP: Final = "has_crop"
 HEIGHT_PX: Final = "height_px"
 HTTP_STATUS: Final = "http_status"
@@ -97,6 +98,12 @@ FLAGS: Final = (IS_OCCLUDED, IS_TRUNCATED, IS_GROUP_OF, IS_DEPICTION, IS_INSIDE)
 ATTRIBUTION: Final = (LICENSE, AUTHOR, AUTHOR_URL, TITLE, LANDING_URL)
 
 STATUS_OK: Final = "ok"
+RUNNING: Final = "running"
+DONE: Final = "done"
+INCOMPLETE: Final = "incomplete"
+FAILED: Final = "failed"
+KILLED: Final = "killed"
+"""What `runs` says of a run; `killed` is put by `lake maintain` where one never ended."""
 SPLITS: Final = ("train", "validation", "test")
 REJECTED_SPLIT: Final = "rejected"
 """The partition of `examples` that holds, without bytes, the crops its rules turned down."""
@@ -240,6 +247,9 @@ EXAMPLES: Final = _table(
     },
     partition_by=(DATASET, SPLIT),
 )
+FORGOTTEN_PHOTOS: Final = _table(
+    "forgotten_photos", {IMAGE_ID: _STRING, FORGOTTEN_AT: _TIME, RUN_ID: _STRING}
+)
 RUNS: Final = _table(
     "runs",
     {
@@ -296,6 +306,7 @@ ALL_TABLES: Final = (
     SELECTED_BOXES,
     CROPS,
     EXAMPLES,
+    FORGOTTEN_PHOTOS,
     RUNS,
     EVALUATIONS,
     PREDICTIONS,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
@@ -13,7 +15,8 @@ from rich.console import Console
 from croplake.conf import Settings
 from croplake.jobs.way import run_all
 from croplake.miniature import MiniatureServer, World, build_world, serve_world
-from tests.jobs.world import miniature_settings
+from tests.jobs.small_lake import SmallLake, copy_small_lake, make_small_lake
+from tests.jobs.world import miniature_settings, run
 
 
 @dataclass(frozen=True)
@@ -61,3 +64,32 @@ def whole_way(
         )
         run_all(spark, settings, Console(file=printed, width=100))
     return WholeWay(settings, printed.getvalue())
+
+
+@pytest.fixture(scope="session")
+def catalog(spark: SparkSession, world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with the catalog and the selected boxes; each test copies what it needs of it."""
+    folder = tmp_path_factory.mktemp("catalog")
+    with serve_world(world) as server:
+        settings = miniature_settings(world, server, folder)
+        run(spark, "ingest_catalog", settings)
+        run(spark, "select_boxes", settings)
+    return folder
+
+
+@pytest.fixture
+def folder(catalog: Path, tmp_path: Path) -> Path:
+    """A folder of one test's own with a copy of the catalog."""
+    shutil.copytree(catalog, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def first_small_lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> SmallLake:
+    return make_small_lake(spark, tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture
+def small(first_small_lake: SmallLake, tmp_path: Path) -> SmallLake:
+    """A small lake by hand, one test's own."""
+    return copy_small_lake(first_small_lake, tmp_path)

@@ -1,97 +1,19 @@
 from __future__ import annotations
 
-import io
-import math
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from delta.tables import DeltaTable
-from numpy.typing import NDArray
-from PIL import Image
 from pyspark.sql import SparkSession
 
 from croplake import tables as t
-from croplake.conf import Settings
 from croplake.errors import IncompleteError
 from croplake.lake import Lake
-from croplake.miniature import MiniatureServer, World, serve_world
+from croplake.miniature import MiniatureServer, World
+from tests.jobs.crops import Row, asked_photos, check_pixels, kept_boxes
 from tests.jobs.world import miniature_settings, rows_of, run
-
-Row = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def catalog(spark: SparkSession, world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lake with the catalog and the selected boxes; each test copies what it needs of it."""
-    folder = tmp_path_factory.mktemp("catalog")
-    with serve_world(world) as server:
-        settings = miniature_settings(world, server, folder)
-        run(spark, "ingest_catalog", settings)
-        run(spark, "select_boxes", settings)
-    return folder
-
-
-@pytest.fixture
-def folder(catalog: Path, tmp_path: Path) -> Path:
-    """A folder of one test's own with a copy of the catalog."""
-    shutil.copytree(catalog, tmp_path, dirs_exist_ok=True)
-    return tmp_path
-
-
-def kept_boxes(settings: Settings) -> dict[str, Row]:
-    rows = rows_of(settings, "selected_boxes")
-    name = settings.dataset.name
-    return {
-        row[t.BOX_ID]: row
-        for row in rows
-        if row[t.DATASET] == name and row[t.REJECT_REASON] is None
-    }
-
-
-def asked_photos(world: World, server: MiniatureServer) -> Counter[str]:
-    """How often each photo was asked for, at any host."""
-    by_path = {}
-    for photo in world.photos():
-        by_path[f"/{photo['subset']}/{photo['image_id']}.jpg"] = photo["image_id"]
-        by_path[photo["original_path"]] = by_path[photo["thumbnail_path"]] = photo["image_id"]
-    return Counter(by_path[r.path] for r in server.requests if r.path in by_path)
-
-
-def full_decode(world: World, photo: Row, source: str) -> NDArray[np.uint8]:
-    """What a source serves, decoded whole by Pillow alone."""
-    place = {
-        "mirror": world.root / "mirror" / photo["subset"] / f"{photo['image_id']}.jpg",
-        "original": world.root / "originals" / photo["image_id"],
-        "thumbnail": world.root / "thumbnails" / f"{photo['image_id']}.jpg",
-    }[source]
-    with Image.open(place) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def cut_by_numpy(pixels_HWC: NDArray[np.uint8], row: Row, padding_frac: float) -> NDArray[np.uint8]:
-    """The padded box, corners rounded outwards, straight from the fractions."""
-    height, width = pixels_HWC.shape[:2]
-    x0, x1 = row[t.X_MIN] * width, row[t.X_MAX] * width
-    y0, y1 = row[t.Y_MIN] * height, row[t.Y_MAX] * height
-    margin = padding_frac * max(x1 - x0, y1 - y0)
-    left, top = math.floor(max(0, x0 - margin) + 1e-6), math.floor(max(0, y0 - margin) + 1e-6)
-    right, bottom = math.ceil(x1 + margin - 1e-6), math.ceil(y1 + margin - 1e-6)
-    return pixels_HWC[top : min(bottom, height), left : min(right, width)]
-
-
-def mean_difference(crop: Row, photo: Row, cut_HWC: NDArray[np.uint8]) -> float:
-    """Mean absolute difference to the crop, at its size and turned as it is."""
-    upright = np.rot90(cut_HWC, (photo["rotation_deg"] or 0) // 90)
-    size = (crop[t.WIDTH_PX], crop[t.HEIGHT_PX])
-    expected = Image.fromarray(np.ascontiguousarray(upright)).resize(size, Image.Resampling.LANCZOS)
-    with Image.open(io.BytesIO(crop[t.JPEG])) as image:
-        assert image.size == size
-        found = np.asarray(image, dtype=np.int64)
-    return float(np.abs(found - np.asarray(expected, dtype=np.int64)).mean())
 
 
 def test_every_kept_box_has_one_row_its_photo_was_had_once_and_crops_agree_with_numpy(
@@ -142,24 +64,6 @@ def check_downloads(world: World, server: MiniatureServer, crops: list[Row]) -> 
     fine = {row[t.IMAGE_ID] for row in crops} - set(world.faults())
     assert {image_id: asked[image_id] for image_id in fine} == dict.fromkeys(fine, 1)
     assert set(asked) == {row[t.IMAGE_ID] for row in crops}
-
-
-def check_pixels(world: World, crops: list[Row], settings: Settings) -> None:
-    photos = {photo["image_id"]: photo for photo in world.photos()}
-    differences, seen = [], set()
-    for crop in crops:
-        if crop[t.JPEG] is None:
-            continue
-        photo = photos[crop[t.IMAGE_ID]]
-        pixels_HWC = full_decode(world, photo, crop[t.SOURCE])
-        cut_HWC = cut_by_numpy(pixels_HWC, crop, settings.fetch.recipe.padding_frac)
-        difference = mean_difference(crop, photo, cut_HWC)
-        differences.append(difference)
-        if min(crop[t.WIDTH_PX], crop[t.HEIGHT_PX]) >= 16:
-            assert difference <= 8, crop[t.BOX_ID]
-        seen |= {photo["kind"], photo["rotation_deg"]}
-    assert np.mean(differences) <= 3
-    assert {"colour", "grey", "cmyk", "progressive", "png", 0, 90, 270} <= seen
 
 
 def test_a_second_run_asks_for_nothing_but_transient_failures_with_attempts_left(
@@ -292,3 +196,28 @@ def test_a_box_whose_photo_the_catalog_does_not_list_has_its_reason(
     rows = [row for row in rows_of(settings, "crops") if row[t.IMAGE_ID] == image_id]
     assert {row[t.STATUS] for row in rows} == {"photo_not_listed"}
     assert image_id not in asked_photos(world, server)
+
+
+def shuffled_bytes(spark: SparkSession) -> dict[int, int]:
+    """Bytes that each stage so far has written for a shuffle, by Spark's own count."""
+    context: Any = spark.sparkContext
+    doubles = context._gateway.new_array(context._jvm.double, 0)
+    stages = context._jsc.sc().statusStore().stageList(None, False, False, doubles, None)
+    found = [stages.apply(number) for number in range(stages.size())]
+    return {stage.stageId(): stage.shuffleWriteBytes() for stage in found}
+
+
+def test_no_shuffle_carries_the_bytes_of_crops(
+    spark: SparkSession, world: World, server: MiniatureServer, folder: Path
+) -> None:
+    settings = miniature_settings(world, server, folder, fetch={"recipe": {"jpeg_quality": 100}})
+    before = shuffled_bytes(spark)
+    run(spark, "fetch_crops", settings)
+    run(spark, "fetch_crops", settings)  # heals what was busy, and drops superseded failures
+    crops = rows_of(settings, "crops")
+    assert {row[t.ATTEMPT] for row in crops} >= {1, 2}
+    num_bytes = sum(len(row[t.JPEG] or b"") for row in crops)
+    written = {
+        stage: count for stage, count in shuffled_bytes(spark).items() if stage not in before
+    }
+    assert sum(written.values()) < num_bytes / 4

@@ -56,6 +56,10 @@ def test_an_unknown_key_on_the_command_line_is_named_as_such(tmp_path: Path) -> 
         ("dataset.hash_shares={train: 0.5}", "train + validation + test must be 1, got 0.7"),
         ("dataset.name=My Set", "dataset.name"),
         ("fetch.sources=[miror]", "fetch.sources.0"),
+        (
+            "fetch.hosts={live.staticflickr.com: {transfers: 2}}",
+            "live.staticflickr.com is paced as staticflickr.com; give that a budget",
+        ),
         ("train.epochs", "expected key.path=value"),
         ("train.epochs=[", "the value is not YAML"),
     ],
@@ -110,3 +114,15 @@ def test_settings_cannot_be_changed_once_loaded(tmp_path: Path) -> None:
     settings = load_settings(write(tmp_path / "conf.yaml", MINIMAL))
     with pytest.raises(ValueError, match="frozen"):
         settings.train.epochs = 5
+
+
+def test_a_host_of_ones_own_is_added_to_those_that_have_a_budget(tmp_path: Path) -> None:
+    fetch = {"hosts": {"example.org": {"transfers": 3}, "staticflickr.com": {"transfers": 5}}}
+    settings = load_settings(write(tmp_path / "conf.yaml", MINIMAL | {"fetch": fetch}))
+    transfers = {name: budget.transfers for name, budget in settings.fetch.hosts.items()}
+    assert transfers == {
+        "*": 32,
+        "open-images-dataset.s3.amazonaws.com": 1024,
+        "staticflickr.com": 5,
+        "example.org": 3,
+    }

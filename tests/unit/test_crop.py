@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from croplake.fetching.crop import (
     Recipe,
     crop_box,
     encode_crop,
+    shrink,
     to_pixels,
 )
+from croplake.fetching.photo import Halvings, Pixels, dhash
 
 RECIPE = Recipe(padding_frac=0.0, max_side_px=64, jpeg_quality=95, resampler="lanczos")
 
@@ -84,21 +87,21 @@ def test_a_crop_is_turned_counter_clockwise_after_it_is_cut(
     rotation: int | None, turns: int
 ) -> None:
     image_HWC = gradient(32, 48)
-    crop = encode_crop(image_HWC, RECIPE, rotation_deg=rotation)
+    crop = encode_crop(Halvings(image_HWC), RECIPE, rotation_deg=rotation)
     expected_HWC = np.rot90(image_HWC, turns).astype(int)
     assert (crop.height_px, crop.width_px) == expected_HWC.shape[:2]
     assert np.abs(decoded(crop.jpeg) - expected_HWC).mean() < 2
 
 
 def test_a_large_crop_is_scaled_down_to_the_greatest_side_and_a_small_one_is_left() -> None:
-    large = encode_crop(gradient(200, 100), RECIPE, rotation_deg=0)
+    large = encode_crop(Halvings(gradient(200, 100)), RECIPE, rotation_deg=0)
     assert (large.width_px, large.height_px) == (32, 64)
-    small = encode_crop(gradient(20, 10), RECIPE, rotation_deg=0)
+    small = encode_crop(Halvings(gradient(20, 10)), RECIPE, rotation_deg=0)
     assert (small.width_px, small.height_px) == (10, 20)
 
 
 def test_an_extreme_aspect_keeps_at_least_a_pixel() -> None:
-    crop = encode_crop(gradient(2, 1000), RECIPE, rotation_deg=0)
+    crop = encode_crop(Halvings(gradient(2, 1000)), RECIPE, rotation_deg=0)
     assert (crop.width_px, crop.height_px) == (64, 1)
 
 
@@ -111,3 +114,43 @@ def test_every_part_of_a_recipe_changes_its_id() -> None:
         Recipe(0.0, 64, 95, "box").recipe_id,
     }
     assert len(ids) == 5
+
+
+def natural(seed: int, width: int = 640, height: int = 480) -> Pixels:
+    """A picture with the spectrum of photos (amplitude falls with frequency) and hard edges."""
+    rng = np.random.default_rng(seed)
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    frequency[0, 0] = 1
+    waves = rng.normal(size=(3, *frequency.shape)) + 1j * rng.normal(size=(3, *frequency.shape))
+    planes = np.fft.irfft2(waves / frequency**1.5, (height, width))
+    planes /= planes.std(axis=(1, 2), keepdims=True)
+    image = 128 + 50 * (1.2 * planes.mean(axis=0) + 0.3 * planes).transpose(1, 2, 0)
+    for _ in range(15):
+        x, y, side = rng.integers(0, width), rng.integers(0, height), rng.integers(10, 120)
+        image[y : y + side, x : x + side] += rng.uniform(-80, 80, 3)
+    pixels: Pixels = image.clip(0, 255).astype(np.uint8)
+    return pixels
+
+
+def test_the_fast_resampler_stays_close_to_lanczos_over_boxes_of_all_sizes() -> None:
+    rng = np.random.default_rng(3)
+    recipe = Recipe(padding_frac=0.0, max_side_px=128, jpeg_quality=92, resampler="area")
+    lanczos = replace(recipe, resampler="lanczos")
+    differences = []
+    for seed in range(3):
+        image_HWC = natural(seed)
+        for _ in range(20):
+            x, y = rng.integers(0, 300), rng.integers(0, 200)
+            crop = Halvings(image_HWC[y : y + rng.integers(90, 480), x : x + rng.integers(90, 640)])
+            fast, best = (shrink(crop, one).astype(int) for one in (recipe, lanczos))
+            assert fast.shape == best.shape
+            differences.append(np.abs(fast - best).mean())
+    assert np.mean(differences) <= 2.2
+
+
+def test_a_box_over_the_whole_photo_gives_the_pixels_of_a_copy_of_it() -> None:
+    recipe = Recipe(padding_frac=0.0, max_side_px=100, jpeg_quality=92, resampler="area")
+    photo = Halvings(natural(1))
+    dhash(photo)  # has halved it already
+    alone = encode_crop(Halvings(photo.whole_HWC.copy()), recipe, rotation_deg=90)
+    assert encode_crop(photo, recipe, rotation_deg=90) == alone

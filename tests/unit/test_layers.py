@@ -18,7 +18,13 @@ def modules_after_importing(module: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["croplake.fetching.batches", "croplake.inference.photos", "croplake.inference.examples"],
+    [
+        "croplake.fetching.batches",
+        "croplake.inference.photos",
+        "croplake.inference.examples",
+        "croplake.care.photo_files",
+        "croplake.care.pictures",
+    ],
 )
 def test_executor_code_imports_no_pyspark(module: str) -> None:
     assert "pyspark" not in modules_after_importing(module)
@@ -29,4 +35,4 @@ def test_the_driver_loads_no_tensorflow() -> None:
 
 
 def test_settings_are_checked_without_loading_spark() -> None:
-    assert "pyspark" not in modules_after_importing("croplake.jobs.entry")
+    assert "pyspark" not in modules_after_importing("croplake.cli")

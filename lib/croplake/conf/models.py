@@ -6,17 +6,19 @@ generated from this module.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from croplake.catalog.formats import SUBSETS, Subset
+from croplake.fetching.addresses import host_key
 
 FlagRule = Literal["any", "only", "exclude"]
 SourceName = Literal["at_hand", "mirror", "original", "thumbnail"]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
@@ -142,6 +144,13 @@ class HostBudgetConf(ConfModel):
     """Requests started a second; null is no limit."""
 
 
+_HOSTS: Final = {
+    "*": HostBudgetConf(transfers=32),
+    "open-images-dataset.s3.amazonaws.com": HostBudgetConf(transfers=1024),
+    "staticflickr.com": HostBudgetConf(transfers=32, rate_per_s=50),
+}
+
+
 class FetchConf(ConfModel):
     """Downloading photos and cropping boxes."""
 
@@ -159,13 +168,10 @@ class FetchConf(ConfModel):
     check_originals: bool = True
     """Whether an original must have the size and the MD5 that the catalog gives; one that its
     author has replaced has other boxes."""
-    hosts: dict[str, HostBudgetConf] = {
-        "*": HostBudgetConf(transfers=32),
-        "open-images-dataset.s3.amazonaws.com": HostBudgetConf(transfers=1024),
-        "staticflickr.com": HostBudgetConf(transfers=32, rate_per_s=50),
-    }
+    hosts: dict[str, HostBudgetConf] = _HOSTS
     """Budget of each host, by registrable domain (all of Flickr's farms are `staticflickr.com`);
-    `*` is any other."""
+    `*` is any other. The mirror has 1024 transfers, Flickr 32 and 50 a second, `*` 32; what
+    is given here is added to these, or replaces them one by one."""
     contact: str | None = None
     """Address or mail of who runs this, sent in the User-Agent."""
     private_hosts: tuple[str, ...] = ()
@@ -202,11 +208,13 @@ class FetchConf(ConfModel):
     """Room that the run leaves on the lake's disk: it does not start, or stops between chunks,
     where less would be left; 0 looks at no disk."""
 
-    @model_validator(mode="after")
-    def _any_host_has_a_budget(self) -> FetchConf:
-        if "*" not in self.hosts:
-            raise ValueError("hosts must have a budget for any host: `*`")
-        return self
+    @field_validator("hosts", mode="after")
+    @classmethod
+    def _add_hosts(cls, hosts: dict[str, HostBudgetConf]) -> dict[str, HostBudgetConf]:
+        for name in hosts:
+            if name != "*" and host_key(name) != name:
+                raise ValueError(f"{name} is paced as {host_key(name)}; give that a budget")
+        return _HOSTS | hosts
 
 
 class ExamplesConf(ConfModel):
@@ -307,6 +315,29 @@ class ClassifyConf(ConfModel):
     """Where the predictions are also written as CSV; null is beside the table."""
 
 
+class MaintainConf(ConfModel):
+    """What `lake maintain` keeps, and which files it puts together."""
+
+    retention_hours: NotNegative = 168
+    """Versions of the last so many hours stay readable; older ones only for models and running
+    jobs."""
+    log_retention_days: NotNegative = 30
+    """A table's history goes back so many days, further where a model needs it."""
+    small_file_bytes: PositiveInt = 32 * 1024 * 1024
+    """Files below this are put together; larger ones are never rewritten."""
+    max_file_bytes: PositiveInt = 128 * 1024 * 1024
+    """What is put together does not grow beyond this."""
+
+    @model_validator(mode="after")
+    def _small_is_below_max(self) -> MaintainConf:
+        if self.small_file_bytes > self.max_file_bytes:
+            raise ValueError(
+                f"small_file_bytes must be at most max_file_bytes ({self.max_file_bytes}), "
+                f"got {self.small_file_bytes}"
+            )
+        return self
+
+
 class MiniatureConf(ConfModel):
     """A small drawn Open Images world, served on loopback while a job runs."""
 
@@ -339,5 +370,7 @@ class Settings(ConfModel):
     """Evaluation."""
     classify: ClassifyConf = ClassifyConf()
     """Classification."""
+    maintain: MaintainConf = MaintainConf()
+    """Care of the lake."""
     miniature: MiniatureConf | None = None
     """The miniature world, or null for the real one."""

@@ -62,6 +62,14 @@ def plan_layout(
     return ShardLayout(num_files, row_group_bytes, max_rows)
 
 
+def writer_properties(row_group_bytes: int) -> dict[str, str | int]:
+    """Session properties under which Parquet's writer makes row groups of a size."""
+    return {
+        "parquet.block.size": row_group_bytes,
+        "parquet.page.size.row.check.min": CHECK_ROWS,
+    }
+
+
 @dataclass(frozen=True)
 class ShardFacts:
     """What was written, read back from the files' footers.

@@ -13,7 +13,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from croplake.fetching.photo import Pixels, halve
+from croplake.fetching.photo import Halvings, Pixels, halve
 
 CROP_CODE_VERSION: Final = 2
 """Part of every recipe: goes up when the same box would give other pixels."""
@@ -24,6 +24,8 @@ _FILTERS: Final = {
     "box": Image.Resampling.BOX,
 }
 """Resamplers that are Pillow's; `area` is not among them."""
+
+_LEAST_HALVED_SCALE: Final = 1.5
 
 cv2.setNumThreads(1)  # a task has one core; its neighbours have theirs
 
@@ -147,22 +149,18 @@ def crop_box(image_HWC: Pixels, box: Box, *, padding_frac: float) -> Pixels:
     return image_HWC[at.top : at.bottom, at.left : at.right]
 
 
-def encode_crop(crop_HWC: Pixels, recipe: Recipe, *, rotation_deg: int | None) -> Crop:
+def encode_crop(crop: Halvings, recipe: Recipe, *, rotation_deg: int | None) -> Crop:
     """Resizes, turns upright and encodes what `crop_box` cut.
 
     Args:
-        crop_HWC: uint8 RGB, shape (height, width, 3), in the photo's stored frame.
+        crop: uint8 RGB, shape (height, width, 3), in the photo's stored frame.
         recipe: greatest side, resampler and JPEG quality.
         rotation_deg: degrees counter-clockwise to turn; None (unknown) turns nothing.
 
     Returns:
         The JPEG with its sides as a viewer sees them.
     """
-    height_px, width_px = crop_HWC.shape[:2]
-    scale = recipe.max_side_px / max(width_px, height_px)
-    if scale < 1:
-        size = (max(1, round(width_px * scale)), max(1, round(height_px * scale)))
-        crop_HWC = _shrink(crop_HWC, size, recipe.resampler)
+    crop_HWC = shrink(crop, recipe)
     if rotation_deg:
         crop_HWC = np.rot90(crop_HWC, rotation_deg // 90)
     jpeg = simplejpeg.encode_jpeg(
@@ -175,17 +173,37 @@ def encode_crop(crop_HWC: Pixels, recipe: Recipe, *, rotation_deg: int | None) -
     return Crop(jpeg, crop_HWC.shape[1], crop_HWC.shape[0])
 
 
-def _shrink(image_HWC: Pixels, size: tuple[int, int], resampler: str) -> Pixels:
-    """Scales down to (width, height) px.
+def shrink(crop: Halvings, recipe: Recipe) -> Pixels:
+    """Scales a crop down to the recipe's greatest side; a smaller one stays as it is.
 
-    `area` halves as long as it can and interpolates the rest: a tenth of the cost of Lanczos, and
-    within 2 of 255 of it on photos.
+    `area` halves as long as more than twice the size is left, interpolates to exactly twice the
+    size, and halves once more; what is scaled by less than 1.5 is interpolated alone. It costs a
+    tenth of Lanczos and stays within 1.5 of 255 of it on photos.
+
+    Args:
+        crop: uint8 RGB, shape (height, width, 3).
+        recipe: greatest side and resampler.
+
+    Returns:
+        uint8 RGB, shape (height_px, width_px, 3).
     """
-    if resampler != "area":
-        image = Image.fromarray(np.ascontiguousarray(image_HWC))
-        return np.asarray(image.resize(size, _FILTERS[resampler]))
-    while image_HWC.shape[1] >= 2 * size[0] and image_HWC.shape[0] >= 2 * size[1]:
-        image_HWC = halve(image_HWC)
-    if image_HWC.shape[1::-1] == size:
-        return image_HWC
+    whole_HWC = crop.whole_HWC
+    height_px, width_px = whole_HWC.shape[:2]
+    scale = recipe.max_side_px / max(width_px, height_px)
+    if scale >= 1:
+        return whole_HWC
+    size = (max(1, round(width_px * scale)), max(1, round(height_px * scale)))
+    if recipe.resampler != "area":
+        image = Image.fromarray(np.ascontiguousarray(whole_HWC))
+        return np.asarray(image.resize(size, _FILTERS[recipe.resampler]))
+    exact_HWC = crop.down_to(*size)
+    if exact_HWC.shape[1::-1] == size:
+        return exact_HWC
+    if max(width_px, height_px) < _LEAST_HALVED_SCALE * recipe.max_side_px:
+        return _interpolate(whole_HWC, size)
+    twice = (2 * size[0], 2 * size[1])
+    return halve(_interpolate(crop.down_to(*twice), twice))
+
+
+def _interpolate(image_HWC: Pixels, size: tuple[int, int]) -> Pixels:
     return np.asarray(cv2.resize(image_HWC, size, interpolation=cv2.INTER_LINEAR))

@@ -172,20 +172,43 @@ def halve(image_HWC: Pixels) -> Pixels:
     return np.asarray(cv2.resize(even_HWC, (width_px, height_px), interpolation=cv2.INTER_AREA))
 
 
-def dhash(image_HWC: Pixels) -> int:
+class Halvings:
+    """A picture, halved again and again as far as somebody asks; each step is computed once.
+
+    Attributes:
+        whole_HWC: the picture, uint8, shape (height, width, channels).
+    """
+
+    def __init__(self, image_HWC: Pixels) -> None:
+        self.whole_HWC = image_HWC
+        self._levels = [image_HWC]
+
+    def down_to(self, least_width_px: int, least_height_px: int) -> Pixels:
+        """The smallest of the halvings that is at least so large; the picture itself if none is."""
+        level = 0
+        while (
+            self._levels[level].shape[1] >= 2 * least_width_px
+            and self._levels[level].shape[0] >= 2 * least_height_px
+        ):
+            level += 1
+            if level == len(self._levels):
+                self._levels.append(halve(self._levels[-1]))
+        return self._levels[level]
+
+
+def dhash(photo: Halvings) -> int:
     """The 64-bit difference hash of a photo: which of its 8×8 grey cells is brighter to the right.
 
     Args:
-        image_HWC: uint8 RGB, shape (height, width, 3).
+        photo: uint8 RGB, shape (height, width, 3).
 
     Returns:
         A signed 64-bit integer; similar photos differ in few bits.
     """
     # Halving costs a fifth of averaging each cell over the whole photo, and changes no mean.
-    while min(image_HWC.shape[:2]) >= 128:
-        image_HWC = halve(image_HWC)
+    small_HWC = photo.down_to(64, 64)
     grey = cv2.resize(
-        cv2.cvtColor(image_HWC, cv2.COLOR_RGB2GRAY), (9, 8), interpolation=cv2.INTER_AREA
+        cv2.cvtColor(small_HWC, cv2.COLOR_RGB2GRAY), (9, 8), interpolation=cv2.INTER_AREA
     )
     cells = np.asarray(grey, dtype=np.int16)
     bits = np.packbits(cells[:, 1:] > cells[:, :-1])

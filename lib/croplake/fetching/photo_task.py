@@ -22,7 +22,7 @@ from croplake.fetching.crop import (
 )
 from croplake.fetching.http import Answer
 from croplake.fetching.outcome import RETRIED_IN_RUN, TRANSIENT, PhotoError, Status
-from croplake.fetching.photo import DecodeBuffer, Pixels, decode_photo, dhash
+from croplake.fetching.photo import DecodeBuffer, Halvings, decode_photo, dhash
 from croplake.fetching.transfers import Deadline, OnDone, Request, StoppedError
 
 BOXES_FIELD: Final = "photo_boxes"
@@ -270,7 +270,8 @@ def cut_photo(
         if photo.source == "original" and rules.check_originals:
             _check_md5(answer, task[t.ORIGINAL_MD5_BASE64])
         image_HWC = decode_photo(answer.body, max_pixels=rules.max_photo_pixels, buffer=buffer)
-        common = _of_photo(image_HWC, answer, photo.source)
+        pixels = Halvings(image_HWC)
+        common = _of_photo(pixels, answer, photo.source)
     except PhotoError as error:
         photo.failed(PhotoError(error.status, error.detail, answer.http_status))
         return None
@@ -280,7 +281,7 @@ def cut_photo(
         photo.failed(PhotoError(Status.UNEXPECTED, detail, answer.http_status))
         return None
     return [
-        _row(task, box, rules, now, common | _of_box(image_HWC, box, task, rules.recipe, common))
+        _row(task, box, rules, now, common | _of_box(pixels, box, task, rules.recipe, common))
         for box in task[BOXES_FIELD]
     ]
 
@@ -296,32 +297,34 @@ def _check_md5(answer: Answer, expected: str | None) -> None:
         raise PhotoError(Status.WRONG_MD5, detail, answer.http_status)
 
 
-def _of_photo(image_HWC: Pixels, answer: Answer, source: str | None) -> dict[str, Any]:
-    height_px, width_px = image_HWC.shape[:2]
+def _of_photo(photo: Halvings, answer: Answer, source: str | None) -> dict[str, Any]:
+    height_px, width_px = photo.whole_HWC.shape[:2]
     return {
         t.SOURCE: source,
         t.HTTP_STATUS: answer.http_status,
         t.PHOTO_WIDTH_PX: width_px,
         t.PHOTO_HEIGHT_PX: height_px,
         t.PHOTO_SHA256: hashlib.sha256(answer.body).hexdigest(),
-        t.PHOTO_DHASH: dhash(image_HWC),
+        t.PHOTO_DHASH: dhash(photo),
     }
 
 
 def _of_box(
-    image_HWC: Pixels,
+    photo: Halvings,
     box: dict[str, Any],
     task: dict[str, Any],
     recipe: Recipe,
     common: dict[str, Any],
 ) -> dict[str, Any]:
     corners = Box(*(box[name] for name in t.CORNERS))
-    height_px, width_px = image_HWC.shape[:2]
+    height_px, width_px = photo.whole_HWC.shape[:2]
     came = (common[t.HTTP_STATUS], common[t.SOURCE])
     try:
         source_box = to_pixels(corners, width_px, height_px)
-        cut_HWC = crop_box(image_HWC, corners, padding_frac=recipe.padding_frac)
-        crop = encode_crop(cut_HWC, recipe, rotation_deg=task[t.ROTATION_DEG])
+        cut_HWC = crop_box(photo.whole_HWC, corners, padding_frac=recipe.padding_frac)
+        is_whole = cut_HWC.shape == photo.whole_HWC.shape
+        cut = photo if is_whole else Halvings(cut_HWC)
+        crop = encode_crop(cut, recipe, rotation_deg=task[t.ROTATION_DEG])
     except EmptyCropError as error:
         return _failure(Status.EMPTY_CROP, str(error), *came)
     except Exception as error:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from croplake import summary
 from croplake import tables as t
 from croplake.errors import InputDataError
-from croplake.examples.layout import CHECK_ROWS, ShardLayout, plan_layout, read_layout
+from croplake.examples.layout import ShardLayout, plan_layout, read_layout, writer_properties
 from croplake.examples.transforms import make_examples, shuffle_examples
 from croplake.jobs.context import Job, JobContext, settings_hash
 from croplake.jobs.fetch_plan import recipe_of
 from croplake.jobs.select_boxes import chosen_categories
+from croplake.session import session_properties
 
 Cells = dict[tuple[str, str], int]
 
@@ -95,34 +93,16 @@ def _plan(context: JobContext, cells: Cells) -> ShardLayout:
 
 def _write(context: JobContext, examples: DataFrame, layout: ShardLayout) -> None:
     spec = context.settings.dataset
-    properties = {
-        "parquet.block.size": layout.row_group_bytes,
-        "parquet.page.size.row.check.min": CHECK_ROWS,
-        "spark.sql.files.maxRecordsPerFile": layout.max_rows_per_file,
+    properties = writer_properties(layout.row_group_bytes) | {
+        "spark.sql.files.maxRecordsPerFile": layout.max_rows_per_file
     }
-    with _session_properties(context.spark, properties):
+    with session_properties(context.spark, properties):
         context.written[t.EXAMPLES.name] = context.lake.replace(
             examples,
             t.EXAMPLES,
             where=f"{t.DATASET} = '{spec.name}'",
             metadata={"dataset": spec.name, "spec_hash": settings_hash(JOB, context.settings, {})},
         )
-
-
-@contextmanager
-def _session_properties(spark: SparkSession, properties: dict[str, int]) -> Iterator[None]:
-    """Delta hands the session's settings to the Parquet writer, but not a write's own options."""
-    before = {key: spark.conf.get(key, None) for key in properties}
-    for key, number in properties.items():
-        spark.conf.set(key, str(number))
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                spark.conf.unset(key)
-            else:
-                spark.conf.set(key, value)
 
 
 def _check_row_groups(context: JobContext) -> None:
@@ -154,6 +134,7 @@ JOB = Job(
     name="build_examples",
     run=run,
     writes=(t.EXAMPLES,),
+    reads=(t.CLASSES, t.SELECTED_BOXES, t.CROPS),
     follows=("select_boxes", "fetch_crops"),
     conf_of=lambda settings: [
         settings.dataset,

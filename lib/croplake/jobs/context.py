@@ -1,12 +1,11 @@
-"""What every job is given, and the record that every run leaves in `runs`."""
+"""What every job is given, and what earlier runs left in `runs`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -16,12 +15,11 @@ from rich.console import Console
 
 from croplake import tables as t
 from croplake.conf import Settings
-from croplake.errors import CroplakeError, InputDataError
+from croplake.errors import InputDataError
 from croplake.fetching.http import HttpLimits
 from croplake.fetching.pacing import HostBudget
 from croplake.fetching.shares import Budgets
-from croplake.lake import Lake, spark_schema
-from croplake.locks import writing
+from croplake.lake import Lake
 from croplake.tables import Table
 
 
@@ -35,10 +33,12 @@ class JobContext:
         lake: where tables are read and written.
         console: for people; standard output.
         run_id: of this run of this job.
-        read: version of every table read.
+        pinned: version of every table that the job reads, as it was when the run started.
+        read: version of every table read, or about to be.
         written: version of every table written.
         counts: rows by what became of them.
         model_id: of the model that was made or used.
+        note: brings the run's row up to date with what it reads by now.
     """
 
     spark: SparkSession
@@ -46,17 +46,35 @@ class JobContext:
     lake: Lake
     console: Console
     run_id: str = field(default_factory=lambda: new_run_id())
+    pinned: dict[str, int] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
     written: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     model_id: str | None = None
+    note: Callable[[], None] = lambda: None
 
     def read_table(self, table: Table, *, version: int | None = None) -> DataFrame:
-        """A snapshot of a table, its version noted: the given one, or the last."""
+        """A snapshot of a table, its version in `runs` before its first row is read.
+
+        Args:
+            table: which.
+            version: of the snapshot; None is the one pinned when the run started, or the last.
+        """
         if self.lake.exists(table):
-            version = self.lake.version(table) if version is None else version
-            self.read[table.name] = version
+            if version is None:
+                version = self.pinned.get(table.name)
+            if version is None:
+                version = self.lake.version(table)
+            if self.read.get(table.name) != version:
+                self.read[table.name] = version
+                self.note()
         return self.lake.read(table, version=version)
+
+    def forgotten_photos(self) -> DataFrame:
+        """The `image_id` of every photo that `lake forget` was told of, each once."""
+        if not self.lake.exists(t.FORGOTTEN_PHOTOS):
+            return self.spark.createDataFrame([], f"{t.IMAGE_ID} string")
+        return self.read_table(t.FORGOTTEN_PHOTOS).select(t.IMAGE_ID).distinct()
 
     def http_limits(self) -> HttpLimits:
         """The settings' limits of a download."""
@@ -87,6 +105,7 @@ class Job:
         name: verb_noun.
         run: does it.
         writes: tables it holds the locks of.
+        reads: tables whose versions are pinned when it starts.
         follows: the jobs whose tables it reads.
         conf_of: the part of the settings that decides what it writes.
         of_dataset: whether its result belongs to a dataset.
@@ -96,6 +115,7 @@ class Job:
     name: str
     run: Callable[[JobContext], None]
     writes: tuple[Table, ...]
+    reads: tuple[Table, ...] = ()
     follows: tuple[str, ...] = ()
     conf_of: Callable[[Settings], Any] = lambda settings: None
     of_dataset: bool = True
@@ -140,7 +160,7 @@ def latest_runs(lake: Lake, settings: Settings, jobs: tuple[Job, ...]) -> dict[s
             row
             for row in rows
             if row[t.JOB] == job.name
-            and row[t.OUTCOME] == "done"
+            and row[t.OUTCOME] == t.DONE
             and row[t.DATASET] == job.dataset(settings)
         ]
         if done:
@@ -149,50 +169,6 @@ def latest_runs(lake: Lake, settings: Settings, jobs: tuple[Job, ...]) -> dict[s
                 column: dict(row[column] or ()) for column in (t.TABLES_READ, t.TABLES_WRITTEN)
             }
     return latest
-
-
-@contextmanager
-def recorded(context: JobContext, job: Job, hashed: str) -> Iterator[None]:
-    """Holds the job's locks while it runs and adds its row to `runs`, however it ends."""
-    started = datetime.now(UTC)
-    outcome, detail = "failed", None
-    names = tuple(table.name for table in job.writes)
-    with writing(context.lake.root, names, run_id=context.run_id, job=job.name):
-        try:
-            yield
-            outcome = "done"
-        except CroplakeError as error:
-            outcome, detail = ("incomplete" if error.exit_code == 3 else "failed"), str(error)
-            raise
-        except BaseException as error:
-            detail = f"{type(error).__name__}: {error}"
-            raise
-        finally:
-            _add_run(context, job, hashed, started, outcome, detail)
-
-
-def _add_run(
-    context: JobContext, job: Job, hashed: str, started: datetime, outcome: str, detail: str | None
-) -> None:
-    row = {
-        t.RUN_ID: context.run_id,
-        t.JOB: job.name,
-        t.DATASET: job.dataset(context.settings),
-        t.SETTINGS: context.settings.model_dump_json(),
-        t.SETTINGS_HASH: hashed,
-        t.TABLES_READ: context.read,
-        t.TABLES_WRITTEN: context.written,
-        t.COUNTS: context.counts,
-        t.MODEL_ID: context.model_id,
-        t.STARTED_AT: started,
-        t.ENDED_AT: datetime.now(UTC),
-        t.OUTCOME: outcome,
-        t.DETAIL: detail,
-    }
-    rows = context.spark.createDataFrame(
-        [tuple(row[name] for name in t.RUNS.columns)], spark_schema(t.RUNS.schema)
-    )
-    context.lake.append(rows, t.RUNS)
 
 
 def model_run(context: JobContext, model_id: str, train_job: Job) -> dict[str, Any]:
@@ -209,7 +185,7 @@ def model_run(context: JobContext, model_id: str, train_job: Job) -> dict[str, A
     rows: list[dict[str, Any]] = []
     if context.lake.exists(t.RUNS):
         rows = context.lake.reader.dataset(t.RUNS.name).to_table().to_pylist()
-    trained = [row for row in rows if row[t.JOB] == train_job.name and row[t.OUTCOME] == "done"]
+    trained = [row for row in rows if row[t.JOB] == train_job.name and row[t.OUTCOME] == t.DONE]
     dataset = context.settings.dataset.name
     if model_id == "latest":
         trained = [row for row in trained if row[t.DATASET] == dataset]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pyspark.sql import functions as F  # noqa: N812
 
 from croplake import storage
@@ -27,6 +29,7 @@ def run(context: JobContext) -> None:
     categories = read_labels(folder)
     # The model's own snapshot: a later build of the dataset may have put its photos elsewhere.
     version = trained[t.TABLES_READ][t.EXAMPLES.name]
+    _check_files(context, trained)
     examples = context.read_table(t.EXAMPLES, version=version).where(
         (F.col(t.DATASET) == dataset) & (F.col(t.SPLIT) == conf.split)
     )
@@ -51,6 +54,23 @@ def run(context: JobContext) -> None:
     context.console.print(summarize(metrics, title=f"evaluate_classifier: {title}"))
     context.console.print(f"confusion matrix: {picture}", highlight=False, soft_wrap=True)
     context.console.print(f"{conf.split} top-1: {metrics.top1:.2%}", highlight=False)
+
+
+def _check_files(context: JobContext, trained: dict[str, Any]) -> None:
+    """Makes sure that what is to be measured on is still there.
+
+    Raises:
+        InputDataError: files of the version were removed; the text names the way out.
+    """
+    split, version = context.settings.evaluate.split, trained[t.TABLES_READ][t.EXAMPLES.name]
+    partition = {t.DATASET: trained[t.DATASET], t.SPLIT: split}
+    lost = context.lake.reader.lost_files(t.EXAMPLES.name, version=version, partition=partition)
+    if lost:
+        raise InputDataError(
+            f"model {trained[t.MODEL_ID]}: {len(lost)} files of the {split} split it was trained "
+            f"beside (examples version {version}) are gone, as when photos in them were forgotten; "
+            "train again (croplake train-classifier), and evaluate the new model"
+        )
 
 
 JOB = Job(

@@ -30,7 +30,7 @@ _CHUNKS_IN_FLIGHT: Final = 2
 """While one chunk's last downloads and its commit take their time, the next uses the slots."""
 _BYTES_PER_PIXEL: Final = 0.4
 """Of a crop that fills its recipe's square to three quarters: what photos take at quality 92."""
-_HOPELESS_PHOTOS: Final = 500
+HOPELESS_PHOTOS: Final = 500
 """So many photos in a row without a crop, all for reasons that may pass: the network is gone."""
 _GO_ON: Final = "run the same command again to go on"
 
@@ -56,7 +56,7 @@ class _Watch:
             self._photos_since_crop += photos
         else:
             self._photos_since_crop = 0
-        if self._photos_since_crop >= _HOPELESS_PHOTOS:
+        if self._photos_since_crop >= HOPELESS_PHOTOS:
             worst, _ = statuses.most_common(1)[0]
             self.stop(
                 f"none of the last {self._photos_since_crop:,} photos could be had ({worst}); is "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -28,7 +30,14 @@ def run(context: JobContext) -> None:
                 highlight=False,
             )
             check_disk(context, plan)
+            started = time.monotonic()
             fetch_chunks(context, plan)
+            seconds = time.monotonic() - started
+            context.counts["milliseconds from first request to last commit"] = round(1000 * seconds)
+            rate = plan.num_photos / seconds
+            context.console.print(
+                f"fetch_crops: {rate:,.0f} photos/s, commits included", highlight=False
+            )
         _drop_superseded(context)
     finally:
         storage.remove(staging)
@@ -40,6 +49,9 @@ def run(context: JobContext) -> None:
 def _drop_superseded(context: JobContext) -> None:
     """Leaves of each box's failures the last one, and none where there is a crop by now."""
     recipe_id = recipe_of(context.settings.fetch).recipe_id
+    partition = {t.RECIPE_ID: recipe_id, t.HAS_CROP: "false"}
+    if not context.lake.reader.files(t.CROPS.name, partition=partition):
+        return
     crops = context.lake.read(t.CROPS).where(F.col(t.RECIPE_ID) == recipe_id)
     last = crops.groupBy(t.BOX_ID).agg(
         F.max(t.HAS_CROP).alias("has_any_crop"), F.max(t.ATTEMPT).alias("last_attempt")
@@ -81,6 +93,7 @@ JOB = Job(
     name="fetch_crops",
     run=run,
     writes=(t.CROPS,),
+    reads=(t.SELECTED_BOXES, t.PHOTOS, t.CROPS, t.FORGOTTEN_PHOTOS),
     follows=("select_boxes",),
     conf_of=lambda settings: settings.fetch,
     always=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,10 +18,10 @@ from croplake.conf import FetchConf
 from croplake.errors import InputDataError
 from croplake.fetching.at_hand import check_place, list_photos
 from croplake.fetching.crop import Recipe
-from croplake.fetching.photo_task import AT_HAND_FIELD, AT_HAND_TYPE
+from croplake.fetching.photo_task import AT_HAND_FIELD, AT_HAND_TYPE, BOXES_FIELD
 from croplake.jobs.context import JobContext
 from croplake.lake import spark_schema
-from croplake.selection.todo import box_states, boxes_to_fetch, photo_tasks
+from croplake.selection.todo import box_states, boxes_to_fetch, photo_tasks, photos_to_fetch
 
 _INDEX_ROWS: Final = 4096
 _ERROR: Final = "error"
@@ -68,31 +69,32 @@ def write_plan(context: JobContext, selected: DataFrame, staging: str) -> FetchP
     """
     conf = context.settings.fetch
     states = box_states(context.read_table(t.CROPS), recipe_of(conf).recipe_id)
-    boxes = boxes_to_fetch(selected, states, conf).cache()
+    wanted = photos_to_fetch(
+        boxes_to_fetch(selected, states, conf, context.forgotten_photos())
+    ).cache()
     slots = context.spark.sparkContext.defaultParallelism
-    index: DataFrame | None = None
     try:
-        counted = boxes.agg(F.count_distinct(t.IMAGE_ID), F.count("*")).first()
-        num_photos, num_boxes = (0, 0) if counted is None else (int(counted[0]), int(counted[1]))
+        counted = wanted.agg(F.count("*"), F.sum(F.size(BOXES_FIELD))).first()
+        num_photos, num_boxes = (0, 0) if counted is None else (counted[0], counted[1] or 0)
         if num_photos:
-            index = _photos_at_hand(context)
             num_tasks = slots * math.ceil(num_photos / (conf.photos_per_task * slots))
-            tasks = photo_tasks(boxes, context.read_table(t.PHOTOS), index, num_tasks)
-            tasks.repartition(num_tasks, t.IMAGE_ID).write.parquet(storage.for_spark(staging))
+            with _photos_at_hand(context) as at_hand:
+                tasks = photo_tasks(wanted, context.read_table(t.PHOTOS), at_hand)
+                tasks.repartition(num_tasks, t.IMAGE_ID).write.parquet(storage.for_spark(staging))
     finally:
-        boxes.unpersist()
-        if index is not None:
-            index.unpersist()
+        wanted.unpersist()
     files = [file for file in storage.list_files(staging) if file.endswith(".parquet")]
     chunks = tuple(tuple(files[start : start + slots]) for start in range(0, len(files), slots))
     return FetchPlan(chunks, num_photos, num_boxes)
 
 
-def _photos_at_hand(context: JobContext) -> DataFrame | None:
+@contextmanager
+def _photos_at_hand(context: JobContext) -> Iterator[DataFrame | None]:
     """Where each photo at hand lies, found by one task a place; None where there is no place."""
     conf = context.settings.fetch
     if not conf.at_hand or "at_hand" not in conf.sources:
-        return None
+        yield None
+        return
     for place in conf.at_hand:
         check_place(place)
     places = pa.table(
@@ -107,12 +109,14 @@ def _photos_at_hand(context: JobContext) -> DataFrame | None:
         .mapInArrow(_list_places, spark_schema(_INDEX_SCHEMA))
         .cache()
     )
-    broken = listed.where(F.col(_ERROR).isNotNull()).select(_ERROR).first()
-    if broken is not None:
+    try:
+        broken = listed.where(F.col(_ERROR).isNotNull()).select(_ERROR).first()
+        if broken is not None:
+            raise InputDataError(str(broken[0]))
+        first = F.min_by(AT_HAND_FIELD, F.struct(_PRIORITY, f"{AT_HAND_FIELD}.uri"))
+        yield listed.groupBy(t.IMAGE_ID).agg(first.alias(AT_HAND_FIELD))
+    finally:
         listed.unpersist()
-        raise InputDataError(str(broken[0]))
-    first = F.min_by(AT_HAND_FIELD, F.struct(_PRIORITY, f"{AT_HAND_FIELD}.uri"))
-    return listed.groupBy(t.IMAGE_ID).agg(first.alias(AT_HAND_FIELD))
 
 
 def _list_places(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -37,7 +37,9 @@ def run(context: JobContext) -> None:
     spec = context.settings.dataset
     categories = chosen_categories(context)
     boxes = context.read_table(t.BOXES)
-    judged = boxes.transform(select_classes, categories).transform(judge_boxes, spec)
+    judged = boxes.transform(select_classes, categories).transform(
+        judge_boxes, spec, context.forgotten_photos()
+    )
     of_dataset = f"{t.DATASET} = '{spec.name}'"
     version = context.lake.replace(
         judged,
@@ -72,6 +74,7 @@ JOB = Job(
     name="select_boxes",
     run=run,
     writes=(t.SELECTED_BOXES,),
+    reads=(t.CLASSES, t.BOXES, t.FORGOTTEN_PHOTOS),
     follows=("ingest_catalog",),
     conf_of=lambda settings: settings.dataset.model_dump(
         mode="json", exclude={"min_crop_side_px", "split", "hash_shares", "on_missing_split"}

@@ -102,6 +102,7 @@ JOB = Job(
     name="train_classifier",
     run=run,
     writes=(),
+    reads=(t.CLASSES, t.EXAMPLES),
     follows=("build_examples",),
     conf_of=lambda settings: settings.train,
 )

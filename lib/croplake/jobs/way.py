@@ -19,7 +19,8 @@ from croplake.jobs import (
     select_boxes,
     train_classifier,
 )
-from croplake.jobs.context import Job, JobContext, latest_runs, recorded, settings_hash
+from croplake.jobs.context import Job, JobContext, latest_runs, settings_hash
+from croplake.jobs.record import recorded
 from croplake.lake import Lake
 
 JOBS: Final[tuple[Job, ...]] = (

@@ -10,10 +10,12 @@ from pyspark.sql import functions as F  # noqa: N812
 from croplake import tables as t
 from croplake.conf import DatasetSpec, FlagsSpec
 
+FORGOTTEN: Final = "forgotten"
 SUBSET_EXCLUDED: Final = "subset_excluded"
 TOO_SMALL: Final = "too_small"
 OVER_CAP: Final = "over_cap"
 
+_IS_FORGOTTEN: Final = "is_forgotten"
 _FLAG_FIELDS: Final = {
     t.IS_OCCLUDED: "occluded",
     t.IS_TRUNCATED: "truncated",
@@ -35,22 +37,31 @@ def select_classes(boxes: DataFrame, categories: dict[str, str]) -> DataFrame:
     return chosen.withColumn(t.CATEGORY, F.create_map(*pairs)[F.col(t.LABEL_MID)])
 
 
-def judge_boxes(boxes: DataFrame, spec: DatasetSpec) -> DataFrame:
+def judge_boxes(
+    boxes: DataFrame, spec: DatasetSpec, forgotten: DataFrame | None = None
+) -> DataFrame:
     """Marks each box with the first rule it breaks, then caps what is left of each category.
 
     Args:
         boxes: from `select_classes`.
         spec: the dataset's rules.
+        forgotten: the `image_id` of photos that no dataset takes; None is none.
 
     Returns:
         The columns of `selected_boxes`; `reject_reason` is null where the box is kept.
     """
+    if forgotten is None:
+        marked = boxes.withColumn(_IS_FORGOTTEN, F.lit(False))
+    else:
+        marks = forgotten.select(t.IMAGE_ID, F.lit(True).alias(_IS_FORGOTTEN))
+        marked = boxes.join(F.broadcast(marks), on=t.IMAGE_ID, how="left")
     reasons = [
+        F.when(F.col(_IS_FORGOTTEN), F.lit(FORGOTTEN)),
         F.when(~F.col(t.SUBSET).isin(*spec.subsets), F.lit(SUBSET_EXCLUDED)),
         *_flag_reasons(spec.flags),
         F.when(_shorter_side_frac() < spec.min_box_side_frac, F.lit(TOO_SMALL)),
     ]
-    judged = boxes.withColumn(t.REJECT_REASON, F.coalesce(*reasons))
+    judged = marked.withColumn(t.REJECT_REASON, F.coalesce(*reasons))
     if spec.max_boxes_per_class is not None:
         judged = _cap(judged, spec.max_boxes_per_class)
     return judged.withColumn(t.DATASET, F.lit(spec.name)).select(*t.SELECTED_BOXES.columns)

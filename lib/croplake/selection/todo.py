@@ -42,13 +42,20 @@ def box_states(crops: DataFrame, recipe_id: str) -> DataFrame:
     )
 
 
-def boxes_to_fetch(selected: DataFrame, states: DataFrame, conf: FetchConf) -> DataFrame:
+def boxes_to_fetch(
+    selected: DataFrame,
+    states: DataFrame,
+    conf: FetchConf,
+    forgotten: DataFrame | None = None,
+) -> DataFrame:
     """The kept boxes without a crop that are due a try.
 
     Args:
         selected: rows of `selected_boxes` of one dataset.
         states: from `box_states`.
         conf: which failures are tried again, and how often.
+        forgotten: the `image_id` of photos that are never asked for, whatever was selected; None
+            is none.
 
     Returns:
         The boxes, with `attempt`: the number of the coming try.
@@ -64,33 +71,41 @@ def boxes_to_fetch(selected: DataFrame, states: DataFrame, conf: FetchConf) -> D
     has_tries_left = (F.col(t.ATTEMPT) < conf.max_attempts) | ~was_asked
     is_due = F.col(t.STATUS).isNull() | (failed & may_pass & has_tries_left)
     kept = selected.where(F.col(t.REJECT_REASON).isNull())
+    if forgotten is not None:
+        kept = kept.join(F.broadcast(forgotten), on=t.IMAGE_ID, how="left_anti")
     joined = kept.join(states, on=t.BOX_ID, how="left").where(is_due)
     return joined.withColumn(t.ATTEMPT, F.coalesce(t.ATTEMPT, F.lit(0)) + 1)
 
 
-def photo_tasks(
-    boxes: DataFrame, photos: DataFrame, at_hand: DataFrame | None, num_parts: int
-) -> DataFrame:
+def photos_to_fetch(boxes: DataFrame) -> DataFrame:
     """Gathers the boxes of each photo, so that it is downloaded once.
 
     Args:
         boxes: from `boxes_to_fetch`.
+
+    Returns:
+        One row a photo: `image_id`, `subset` and its boxes in a fixed order.
+    """
+    of_box = F.struct(t.BOX_ID, t.LABEL_MID, *t.CORNERS, t.ATTEMPT)
+    return boxes.groupBy(t.IMAGE_ID, t.SUBSET).agg(
+        F.sort_array(F.collect_list(of_box)).alias(BOXES_FIELD)
+    )
+
+
+def photo_tasks(wanted: DataFrame, photos: DataFrame, at_hand: DataFrame | None) -> DataFrame:
+    """Adds where each photo may be had, and whose it is.
+
+    Args:
+        wanted: from `photos_to_fetch`.
         photos: rows of `photos`.
         at_hand: `image_id` and `at_hand` of the photos that need not be downloaded, if any.
-        num_parts: partitions of the result; photos are spread over them by their id.
 
     Returns:
         One row a photo, in `photo_task.TASK_SCHEMA`. A photo the catalog does not list is there
         too, marked, so that its boxes get their reason.
     """
-    of_box = F.struct(t.BOX_ID, t.LABEL_MID, *t.CORNERS, t.ATTEMPT)
-    by_photo = (
-        boxes.repartition(num_parts, t.IMAGE_ID)
-        .groupBy(t.IMAGE_ID, t.SUBSET)
-        .agg(F.sort_array(F.collect_list(of_box)).alias(BOXES_FIELD))
-    )
     known = photos.drop(t.SUBSET).withColumn(LISTED_FIELD, F.lit(True))
-    joined = by_photo.join(known, on=t.IMAGE_ID, how="left")
+    joined = wanted.join(known, on=t.IMAGE_ID, how="left")
     if at_hand is None:
         joined = joined.withColumn(AT_HAND_FIELD, F.lit(None).cast(_AT_HAND_TYPE))
     else:

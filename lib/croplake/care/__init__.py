@@ -1,0 +1,1 @@
+"""Care of a whole lake: keeping it small, checking it, forgetting photos."""

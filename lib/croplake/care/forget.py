@@ -1,0 +1,190 @@
+"""Forgetting photos: a person asked for theirs to go, and never to be fetched again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+from croplake import summary
+from croplake import tables as t
+from croplake.care.losses import note_losses
+from croplake.care.pins import find_readers
+from croplake.care.vacuum import TABLES_WITH_BYTES, VacuumPlan, plan_vacuum, vacuum
+from croplake.errors import IncompleteError, SettingsError
+from croplake.examples.layout import read_layout, writer_properties
+from croplake.jobs.context import Job, JobContext
+from croplake.lake import spark_schema
+from croplake.selection.rules import FORGOTTEN
+from croplake.session import session_properties
+from croplake.tables import Table
+
+_IMAGE_ID: Final = re.compile(r"[0-9a-f]{16}")
+
+
+def forget_job(image_ids: Sequence[str], *, at_once: bool = False) -> Job:
+    """Forgetting of photos as a run.
+
+    What derives from a photo, and what becomes of it:
+
+    - `crops`, `examples`: its rows go, whatever recipe or dataset; their bytes go with the next
+      `lake maintain` (or `at_once`), out of versions that models were trained on, too.
+    - `selected_boxes`: its boxes stay as rows, with the reject reason `forgotten`, so that every
+      box is still accounted for; `select_boxes` gives them that reason from now on.
+    - `forgotten_photos` holds the ids, so that `fetch_crops` never asks for them again.
+    - The catalog (`photos`, `boxes`) stays: it is a copy of lists that others publish, and would be
+      back with the next `ingest_catalog`.
+    - `evaluations` are counts over a whole split, from which no photo can be told; they stay.
+      `predictions` are answers about files that the lake's user named by path, not about photos of
+      the catalog; they hold no bytes, and stay.
+    - A model keeps what it has learned: only training anew makes it forget. Those that were trained
+      on the photo are named.
+
+    Args:
+        image_ids: of Open Images, 16 hexadecimal digits each, in any case.
+        at_once: removes the files with their bytes in the same run.
+
+    Raises:
+        SettingsError: what is given is no image id; the text names all that are not.
+    """
+    ids = sorted({image_id.lower() for image_id in image_ids})
+    wrong = [image_id for image_id in ids if not _IMAGE_ID.fullmatch(image_id)]
+    if wrong:
+        raise SettingsError(
+            f"not an image id: {', '.join(map(repr, wrong))}; an id of Open Images is 16 "
+            "hexadecimal digits, e.g. 000a1249af2bc5f0; nothing was done"
+        )
+    return Job(
+        name="forget",
+        run=partial(_forget, image_ids=ids, at_once=at_once),
+        writes=(t.FORGOTTEN_PHOTOS, t.SELECTED_BOXES, t.EXAMPLES, t.CROPS),
+        conf_of=lambda settings: ids,
+        of_dataset=False,
+    )
+
+
+def _forget(context: JobContext, *, image_ids: list[str], at_once: bool) -> None:
+    """Each step is a commit of its own; the first alone keeps the photos from being fetched.
+
+    A run that breaks off is mended by the same command again.
+    """
+    _note(context, image_ids)
+    is_theirs = f"{t.IMAGE_ID} IN ({', '.join(map(repr, image_ids))})"
+    known = _known(context, is_theirs)
+    if context.lake.exists(t.SELECTED_BOXES):
+        not_yet = f"{is_theirs} AND {t.REJECT_REASON} IS DISTINCT FROM '{FORGOTTEN}'"
+        _count(context, t.SELECTED_BOXES, not_yet)
+        if context.counts[t.SELECTED_BOXES.name]:
+            context.lake.update(t.SELECTED_BOXES, not_yet, {t.REJECT_REASON: f"'{FORGOTTEN}'"})
+            context.written[t.SELECTED_BOXES.name] = context.lake.version(t.SELECTED_BOXES)
+    for table in (t.EXAMPLES, t.CROPS):
+        if context.lake.exists(table):
+            _delete(context, table, is_theirs)
+    summary.print_counts(context.console, "forget: rows", context.counts)
+    unknown = [image_id for image_id in image_ids if image_id not in known]
+    if unknown:
+        context.console.print(
+            f"not in the lake, noted all the same: {', '.join(unknown)}", soft_wrap=True
+        )
+    _settle_bytes(context, frozenset(image_ids), at_once=at_once)
+
+
+def _note(context: JobContext, image_ids: Iterable[str]) -> None:
+    before = {row[t.IMAGE_ID] for row in context.forgotten_photos().collect()}
+    now = datetime.now(UTC)
+    rows = [(image_id, now, context.run_id) for image_id in image_ids if image_id not in before]
+    context.counts["photos noted"] = len(rows)
+    if rows:
+        schema = spark_schema(t.FORGOTTEN_PHOTOS.schema)
+        noted = context.spark.createDataFrame(rows, schema).coalesce(1)
+        context.lake.append(noted, t.FORGOTTEN_PHOTOS)
+        context.written[t.FORGOTTEN_PHOTOS.name] = context.lake.version(t.FORGOTTEN_PHOTOS)
+
+
+def _known(context: JobContext, is_theirs: str) -> set[str]:
+    """Which of the photos the lake has ever heard of."""
+    known: set[str] = set()
+    for table in (t.PHOTOS, t.SELECTED_BOXES, t.CROPS, t.EXAMPLES):
+        if context.lake.exists(table):
+            found = context.lake.read(table).where(is_theirs).select(t.IMAGE_ID).distinct()
+            known |= {row[t.IMAGE_ID] for row in found.collect()}
+    return known
+
+
+def _count(context: JobContext, table: Table, where: str) -> None:
+    context.counts[table.name] = context.lake.read(table).where(where).count()
+
+
+def _delete(context: JobContext, table: Table, is_theirs: str) -> None:
+    _count(context, table, is_theirs)
+    if not context.counts[table.name]:
+        return
+    if table is t.EXAMPLES:
+        _delete_examples(context, is_theirs)
+    else:
+        context.lake.delete(table, is_theirs)
+    context.written[table.name] = context.lake.version(table)
+
+
+def _delete_examples(context: JobContext, is_theirs: str) -> None:
+    """Shards that lose a row keep row groups of the size they had, for the workers to share out."""
+    theirs = context.lake.read(t.EXAMPLES).where(is_theirs)
+    datasets = [row[t.DATASET] for row in theirs.select(t.DATASET).distinct().collect()]
+    for dataset in sorted(datasets):
+        of_train = {t.DATASET: dataset, t.SPLIT: "train"}
+        files = context.lake.reader.files(t.EXAMPLES.name, partition=of_train)
+        largest = read_layout(files).largest_row_group_bytes
+        limit = largest or context.settings.examples.row_group_bytes
+        with session_properties(context.spark, writer_properties(limit)):
+            context.lake.delete(t.EXAMPLES, f"{t.DATASET} = '{dataset}' AND {is_theirs}")
+
+
+def _settle_bytes(context: JobContext, image_ids: frozenset[str], *, at_once: bool) -> None:
+    """Removes what still holds bytes of the photos, or says when that will be.
+
+    Raises:
+        IncompleteError: a running job still reads some of it.
+    """
+    pins = find_readers(context.lake)
+    waiting, num_files = [], 0
+    for table in TABLES_WITH_BYTES:
+        if not context.lake.exists(table):
+            continue
+        hours = context.settings.maintain.retention_hours
+        plan = plan_vacuum(
+            context.spark,
+            context.lake,
+            table,
+            pins.of(table),
+            retention_hours=hours,
+            image_ids=image_ids,
+        )
+        only_theirs = VacuumPlan(forgotten=plan.forgotten)
+        if at_once:
+            gone = vacuum(context.spark, context.lake, table, only_theirs, retention_hours=hours)
+            note_losses(context.lake, plan.losing)
+            context.counts[f"{table.name}: files removed"] = len(gone)
+        num_files += len(plan.forgotten)
+        waiting += [f"{table.name} version {pin.version}, {pin.reader}" for pin in plan.waiting]
+        for pin in plan.losing:
+            context.console.print(
+                f"[yellow]{pin.reader} was trained on {table.name} version {pin.version}, which "
+                f"{'has lost' if at_once else 'will lose'} files; train anew to make it forget",
+                soft_wrap=True,
+            )
+    if at_once:
+        context.console.print(f"files with their bytes, removed: {num_files:,}", highlight=False)
+    else:
+        context.console.print(
+            f"files that still hold their bytes: {num_files:,}; they go with the next croplake "
+            "lake maintain (or now: the same command with --vacuum)",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if at_once and waiting:
+        raise IncompleteError(
+            f"files stay while a job reads them: {'; '.join(waiting)}; run croplake lake maintain "
+            "when it has ended"
+        )
