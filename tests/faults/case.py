@@ -41,7 +41,6 @@ class Case:
         script: of the host.
         original: its address; `{host}` and `{other}` are the case's hosts.
         thumbnail: the fall-back, if any.
-        other_script: of the second host.
         leads_to: where the host's name leads to.
         is_private: whether the settings allow the host to be private, as all here are.
         http_status: of the answer that decided.
@@ -61,7 +60,6 @@ class Case:
     script: Script = _SENDS_THE_PHOTO
     original: str | None = "http://{host}/photo.jpg"
     thumbnail: str | None = None
-    other_script: Script = _SENDS_THE_PHOTO
     leads_to: Place = "http"
     is_private: bool = True
     http_status: int | None = None
@@ -80,7 +78,7 @@ class Case:
 
     @property
     def other(self) -> str:
-        """The name of its second host; another registrable domain."""
+        """The name of its second host, which sends the photo; another registrable domain."""
         return f"{self.name.replace('_', '-')}-other.example"
 
     def address(self, template: str | None) -> str | None:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import pairwise
 
 from tests.faults.pictures import jpeg
-from tests.faults.server import FaultServer, Script, Visit
+from tests.faults.server import Script, Visit
 
 
 class CountingHost:
@@ -53,14 +50,3 @@ class CountingHost:
         """The greatest number of requests that came within any window of this length."""
         times = sorted(self.starts)
         return max(sum(begin <= at < begin + seconds for at in times) for begin in times)
-
-    def shortest_gap_s(self) -> float:
-        """Between one request and the next."""
-        return min(after - before for before, after in pairwise(sorted(self.starts)))
-
-
-@contextmanager
-def serving(**hosts: Script) -> Iterator[FaultServer]:
-    """Hosts `{name}.example` with these scripts."""
-    with FaultServer({f"{name}.example": script for name, script in hosts.items()}) as server:
-        yield server

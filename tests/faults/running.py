@@ -35,7 +35,8 @@ from tests.faults.case import (
     Case,
 )
 from tests.faults.certificates import make_certificates, server_context
-from tests.faults.faults import MAX_BYTES
+from tests.faults.faults import MAX_BYTES, serves
+from tests.faults.pictures import jpeg
 from tests.faults.server import FaultServer, black_hole, mute_address, refusing_address
 
 Row = dict[str, Any]
@@ -90,7 +91,7 @@ def case_hosts(cases: Iterable[Case], folder: Path) -> Iterator[Hosts]:
     """Opens the hosts of cases; `folder` takes certificates and files at hand."""
     cases = list(cases)
     scripts = {case.host: case.script for case in cases}
-    scripts |= {case.other: case.other_script for case in cases}
+    scripts |= {case.other: serves(jpeg) for case in cases}
     secure = [case.host for case in cases if (case.original or "").startswith("https:")]
     certificates = make_certificates(folder / "certificates", secure)
     (folder / "at_hand").mkdir()
