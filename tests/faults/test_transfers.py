@@ -12,8 +12,9 @@ import pytest
 from croplake.fetching.http import Answer, HttpLimits
 from croplake.fetching.outcome import PhotoError, Status
 from croplake.fetching.pacing import HostBudget, Share
+from croplake.fetching.request import Deadline, Request, StoppedError
 from croplake.fetching.shares import Budgets, EqualShares
-from croplake.fetching.transfers import Deadline, Request, StoppedError, Transfers
+from croplake.fetching.transfers import Transfers
 from tests.faults.faults import MAX_BYTES, serves
 from tests.faults.pictures import jpeg
 from tests.faults.running import fetch_rows, fetcher_for, photo_row, rules_for

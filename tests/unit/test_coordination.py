@@ -15,13 +15,8 @@ from typing import Any
 import pytest
 
 from croplake.fetching import coordination
-from croplake.fetching.coordination import (
-    Coordinator,
-    CoordinatorAddress,
-    CoordinatorLink,
-    coordinator,
-    coordinator_link,
-)
+from croplake.fetching.coordination import Coordinator, CoordinatorAddress, coordinator
+from croplake.fetching.link import CoordinatorLink, coordinator_link
 from croplake.fetching.pacing import HostBudget, Share
 from croplake.fetching.shares import Budgets
 

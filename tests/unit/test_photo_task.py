@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from croplake import tables as t
-from croplake.fetching import photo_task
+from croplake.fetching import cutting
 from croplake.fetching.batches import ReadyQueue, fetch_batches
 from croplake.fetching.crop import Recipe
 from croplake.fetching.http import Answer
@@ -28,7 +28,7 @@ from croplake.fetching.photo_task import (
     AtHand,
     FetchRules,
 )
-from croplake.fetching.transfers import OnDone, Request, StoppedError
+from croplake.fetching.request import OnDone, Request, StoppedError
 
 Batches = list[pa.RecordBatch]
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -217,7 +217,7 @@ def test_a_surprise_of_the_decoder_costs_one_source_not_the_task(
             raise ValueError("odd")
         return decode(data, **limits)
 
-    monkeypatch.setattr(photo_task, "decode_photo", surprise)
+    monkeypatch.setattr(cutting, "decode_photo", surprise)
     rows = fetch(Shelf({MIRROR: b"odd", ORIGINAL: jpeg()}))
     assert {(row[t.STATUS], row[t.SOURCE]) for row in rows} == {("ok", "original")}
     rows = fetch(Shelf({MIRROR: b"odd"}), original_url=None, thumbnail_url=None)

@@ -16,7 +16,7 @@ from croplake.errors import InputDataError
 from croplake.fetching.http import Answer
 from croplake.fetching.outcome import PhotoError, Status
 from croplake.fetching.photo_task import AtHand
-from croplake.fetching.transfers import OnDone
+from croplake.fetching.request import OnDone
 
 _PHOTO_NAME: Final = re.compile(r"(?:^|/)([0-9a-f]{16})\.(?:jpe?g|png)$", re.IGNORECASE)
 _PACKED: Final = re.compile(r"\.(?:tar\.\w+|tgz|tbz2?|txz|zip)$", re.IGNORECASE)

@@ -18,12 +18,15 @@ import pyarrow as pa
 
 from croplake import tables as t
 from croplake.fetching.at_hand import FileReads
-from croplake.fetching.coordination import CoordinatorAddress, coordinator_link
+from croplake.fetching.coordination import CoordinatorAddress
+from croplake.fetching.cutting import cut_photo
 from croplake.fetching.http import HttpLimits
+from croplake.fetching.link import coordinator_link
 from croplake.fetching.photo import DecodeBuffer
-from croplake.fetching.photo_task import AtHand, FetchRules, PhotoTask, Sources, cut_photo
+from croplake.fetching.photo_task import AtHand, FetchRules, PhotoTask, Sources
+from croplake.fetching.request import OnDone, Request
 from croplake.fetching.shares import Budgets
-from croplake.fetching.transfers import OnDone, Request, Transfers
+from croplake.fetching.transfers import Transfers
 
 _MAX_ROWS: Final = 256
 _MAX_BYTES: Final = 4 * 1024 * 1024

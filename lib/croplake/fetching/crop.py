@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import cv2
@@ -71,7 +72,7 @@ class Recipe:
     jpeg_quality: int
     resampler: str
 
-    @property
+    @cached_property
     def recipe_id(self) -> str:
         """A 12-digit hash of the recipe and of the version of this code."""
         parts = [

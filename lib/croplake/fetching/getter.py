@@ -7,7 +7,8 @@ from typing import Protocol
 
 from croplake.fetching.http import Answer, HttpLimits
 from croplake.fetching.outcome import PhotoError
-from croplake.fetching.transfers import Deadline, Request, Shares, Transfers
+from croplake.fetching.request import Deadline, Request, Shares
+from croplake.fetching.transfers import Transfers
 
 
 class Getter(Protocol):

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final, NamedTuple, Protocol
 
 import pyarrow as pa
 
 from croplake import tables as t
 from croplake.fetching.crop import (
-    Box,
-    EmptyCropError,
     Recipe,
-    crop_box,
-    encode_crop,
-    to_pixels,
 )
 from croplake.fetching.http import Answer
 from croplake.fetching.outcome import RETRIED_IN_RUN, TRANSIENT, PhotoError, Status
-from croplake.fetching.photo import DecodeBuffer, Halvings, decode_photo, dhash
-from croplake.fetching.transfers import Deadline, OnDone, Request, StoppedError
+from croplake.fetching.request import Deadline, OnDone, Request, StoppedError
 
 BOXES_FIELD: Final = "photo_boxes"
 LISTED_FIELD: Final = "is_listed"
@@ -240,127 +231,3 @@ class PhotoTask:
             self.source = self._asked.name if self._asked is not None else None
             self.answer = ended
             self._on_ready(self)
-
-
-def cut_photo(
-    photo: PhotoTask, rules: FetchRules, buffer: DecodeBuffer, clock: Callable[[], datetime]
-) -> list[dict[str, Any]] | None:
-    """Cuts all boxes of a photo that has come to its end, with or without bytes.
-
-    Args:
-        photo: given to `on_ready`.
-        rules: of the run.
-        buffer: the thread's own.
-        clock: gives the time a row is stamped with.
-
-    Returns:
-        One row of `crops` per box of the task: `ok` with its bytes, or its reason; none where the
-        run was stopped before. None where the bytes are no photo and the next source has been
-        asked. Never raises for what a photo or a host did.
-    """
-    if photo.is_stopped:
-        return []
-    task, now = photo.row, clock()
-    if photo.answer is None:
-        error, source = photo.failure()
-        outcome = _failure(error.status, error.detail, error.http_status, source)
-        return [_row(task, box, rules, now, outcome) for box in task[BOXES_FIELD]]
-    answer, photo.answer = photo.answer, None
-    try:
-        if photo.source == "original" and rules.check_originals:
-            _check_md5(answer, task[t.ORIGINAL_MD5_BASE64])
-        image_HWC = decode_photo(answer.body, max_pixels=rules.max_photo_pixels, buffer=buffer)
-        pixels = Halvings(image_HWC)
-        common = _of_photo(pixels, answer, photo.source)
-    except PhotoError as error:
-        photo.failed(PhotoError(error.status, error.detail, answer.http_status))
-        return None
-    # A library's surprise (memory, a file its parser chokes on) costs this source, not the task.
-    except Exception as error:
-        detail = f"{answer.url}: {type(error).__name__}: {error}"
-        photo.failed(PhotoError(Status.UNEXPECTED, detail, answer.http_status))
-        return None
-    return [
-        _row(task, box, rules, now, common | _of_box(pixels, box, task, rules.recipe, common))
-        for box in task[BOXES_FIELD]
-    ]
-
-
-def _check_md5(answer: Answer, expected: str | None) -> None:
-    """Compares an original with what the catalog says of it; a replaced photo has other boxes."""
-    if not expected:
-        return
-    digest = hashlib.md5(answer.body, usedforsecurity=False).digest()
-    found = base64.b64encode(digest).decode()
-    if found != expected:
-        detail = f"{answer.url}: MD5 {found}, the catalog says {expected}"
-        raise PhotoError(Status.WRONG_MD5, detail, answer.http_status)
-
-
-def _of_photo(photo: Halvings, answer: Answer, source: str | None) -> dict[str, Any]:
-    height_px, width_px = photo.whole_HWC.shape[:2]
-    return {
-        t.SOURCE: source,
-        t.HTTP_STATUS: answer.http_status,
-        t.PHOTO_WIDTH_PX: width_px,
-        t.PHOTO_HEIGHT_PX: height_px,
-        t.PHOTO_SHA256: hashlib.sha256(answer.body).hexdigest(),
-        t.PHOTO_DHASH: dhash(photo),
-    }
-
-
-def _of_box(
-    photo: Halvings,
-    box: dict[str, Any],
-    task: dict[str, Any],
-    recipe: Recipe,
-    common: dict[str, Any],
-) -> dict[str, Any]:
-    corners = Box(*(box[name] for name in t.CORNERS))
-    height_px, width_px = photo.whole_HWC.shape[:2]
-    came = (common[t.HTTP_STATUS], common[t.SOURCE])
-    try:
-        source_box = to_pixels(corners, width_px, height_px)
-        cut_HWC = crop_box(photo.whole_HWC, corners, padding_frac=recipe.padding_frac)
-        is_whole = cut_HWC.shape == photo.whole_HWC.shape
-        cut = photo if is_whole else Halvings(cut_HWC)
-        crop = encode_crop(cut, recipe, rotation_deg=task[t.ROTATION_DEG])
-    except EmptyCropError as error:
-        return _failure(Status.EMPTY_CROP, str(error), *came)
-    except Exception as error:
-        return _failure(Status.UNEXPECTED, f"{type(error).__name__}: {error}", *came)
-    return {
-        t.STATUS: Status.OK.value,
-        t.HAS_CROP: True,
-        t.JPEG: crop.jpeg,
-        t.WIDTH_PX: crop.width_px,
-        t.HEIGHT_PX: crop.height_px,
-        t.SOURCE_BOX_WIDTH_PX: source_box.width,
-        t.SOURCE_BOX_HEIGHT_PX: source_box.height,
-    }
-
-
-def _failure(
-    status: Status, detail: str, http_status: int | None, source: str | None
-) -> dict[str, Any]:
-    return {
-        t.STATUS: status.value,
-        t.HAS_CROP: False,
-        t.DETAIL: detail,
-        t.HTTP_STATUS: http_status,
-        t.SOURCE: source,
-    }
-
-
-def _row(
-    task: dict[str, Any],
-    box: dict[str, Any],
-    rules: FetchRules,
-    now: datetime,
-    outcome: dict[str, Any],
-) -> dict[str, Any]:
-    row = dict.fromkeys(t.CROPS.columns)
-    row |= {name: task[name] for name in (t.IMAGE_ID, *t.ATTRIBUTION)}
-    row |= {name: box[name] for name in (t.BOX_ID, t.LABEL_MID, *t.CORNERS, t.ATTEMPT)}
-    row |= {t.RECIPE_ID: rules.recipe.recipe_id, t.RUN_ID: rules.run_id, t.FETCHED_AT: now}
-    return row | outcome
