@@ -165,7 +165,8 @@ def main() -> None:
         serving(photos.folder, HOST, workers=workers) as server,
         spark_session("bench", SparkConf()) as spark,
     ):
-        warm_up(spark, one_crop(NUM_PHOTOS // 2), server, "https")
+        for workload in (one_crop(NUM_PHOTOS), five_crops(NUM_PHOTOS)):
+            warm_up(spark, workload, server, "https")
         groups = measure(Contest(spark, server, Path(folder)), others)
     differences = Rounds("of 255", title="mean absolute difference to full decode and LANCZOS")
     for name, workload in (("one crop", one_crop(1)), ("five crops", five_crops(1))):

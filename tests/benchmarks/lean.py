@@ -1,13 +1,13 @@
 """The yardstick: downloads and crops with neither Spark nor rules, as fast as plain code goes.
 
 A process has one thread with 64 transfers that feeds a bounded queue; its main thread decodes,
-scales, encodes and appends to Parquet. No retries, budgets, hashes, provenance or commit.
+scales, encodes and appends to Parquet. No retries, budgets, hashes, provenance or commit. It cuts
+by croplake's own functions: the crops are the same to the byte, so what differs is all the rest.
 """
 
 from __future__ import annotations
 
 import io
-import math
 import multiprocessing
 import queue
 import shutil
@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import cv2
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pycurl
 import simplejpeg
-from numpy.typing import NDArray
 
+from croplake.fetching.crop import Box, Recipe, crop_box, encode_crop
+from croplake.fetching.photo import Halvings, Pixels
 from tests.benchmarks.workload import Corners, Workload
 
 TRANSFERS: Final = 64
@@ -34,8 +34,6 @@ _QUEUED: Final = 64
 _ROWS_PER_GROUP: Final = 256
 _RECEIVE_BYTES: Final = 512 * 1024
 _SCHEMA: Final = pa.schema([("image_id", pa.string()), ("box", pa.int32()), ("jpeg", pa.binary())])
-
-Pixels = NDArray[np.uint8]
 
 
 def photos_per_s(
@@ -90,11 +88,12 @@ def _run_part(
     ready.wait()
     downloads.start()
     buffer = bytearray()
+    recipe = Recipe(0.0, workload.max_side_px, JPEG_QUALITY, "area")
     columns: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
     with pq.ParquetWriter(file, _SCHEMA, compression="none", use_dictionary=False) as writer:
         while (item := fetched.get()) is not None:
             image_id, data = item
-            crops = crop_photo(data, workload.boxes, workload.max_side_px, buffer)
+            crops = crop_photo(data, workload.boxes, recipe, buffer)
             for number, jpeg in enumerate(crops):
                 for column, value in zip(columns, (image_id, number, jpeg), strict=True):
                     column.append(value)
@@ -107,70 +106,23 @@ def _run_part(
 
 
 def crop_photo(
-    data: bytes, boxes: Sequence[Corners], max_side_px: int, buffer: bytearray
+    data: bytes, boxes: Sequence[Corners], recipe: Recipe, buffer: bytearray
 ) -> Iterator[bytes]:
-    """Encoded crops of one photo, in the order of its boxes.
+    """Encoded crops of one photo, in the order of its boxes; the bytes are croplake's own.
 
     Args:
         data: a JPEG.
         boxes: to cut.
-        max_side_px: greatest side of a crop; none is scaled up.
+        recipe: how crops are scaled and encoded.
         buffer: for the photo's pixels; grows where it is too small.
     """
     height_px, width_px, _, _ = simplejpeg.decode_jpeg_header(data)
     if len(buffer) < 3 * width_px * height_px:
         buffer.extend(bytes(3 * width_px * height_px - len(buffer)))
-    # libjpeg itself halves the photo where every crop is still at least twice its final size.
-    sides_px = [
-        max((x_max - x_min) * width_px, (y_max - y_min) * height_px)
-        for x_min, x_max, y_min, y_max in boxes
-    ]
-    share = min(1.0, 2 * max_side_px / min(sides_px))
-    photo_HWC: Pixels = simplejpeg.decode_jpeg(
-        data,
-        "RGB",
-        min_width=round(share * width_px),
-        min_height=round(share * height_px),
-        buffer=buffer,
-    )
-    for box, side_px in zip(boxes, sides_px, strict=True):
-        small_HWC = shrink(cut(photo_HWC, box), min(max_side_px, round(side_px)))
-        yield simplejpeg.encode_jpeg(small_HWC, JPEG_QUALITY, "RGB", "444")
-
-
-def cut(photo_HWC: Pixels, box: Corners) -> Pixels:
-    """A view of one box, corners in [0, 1] as (x_min, x_max, y_min, y_max)."""
-    height_px, width_px = photo_HWC.shape[:2]
-    x_min, x_max, y_min, y_max = box
-    return photo_HWC[
-        int(y_min * height_px) : math.ceil(y_max * height_px),
-        int(x_min * width_px) : math.ceil(x_max * width_px),
-    ]
-
-
-def shrink(crop_HWC: Pixels, max_side_px: int) -> Pixels:
-    """Scales down: by 2×2 means as often as possible, the rest linearly.
-
-    OpenCV averages 2×2 px five times as fast as larger blocks, and one halving after another gives
-    the same means.
-
-    Returns:
-        uint8 RGB, its longer side at most `max_side_px`.
-    """
-    height_px, width_px = crop_HWC.shape[:2]
-    scale = max_side_px / max(height_px, width_px)
-    if scale >= 1:
-        return np.ascontiguousarray(crop_HWC)
-    columns, rows = max(1, round(width_px * scale)), max(1, round(height_px * scale))
-    while crop_HWC.shape[0] >= 2 * rows and crop_HWC.shape[1] >= 2 * columns:
-        half_rows, half_columns = crop_HWC.shape[0] // 2, crop_HWC.shape[1] // 2
-        even_HWC = crop_HWC[: 2 * half_rows, : 2 * half_columns]
-        area = cv2.resize(even_HWC, (half_columns, half_rows), interpolation=cv2.INTER_AREA)
-        crop_HWC = np.asarray(area, dtype=np.uint8)
-    if crop_HWC.shape[:2] == (rows, columns):
-        return crop_HWC
-    linear = cv2.resize(crop_HWC, (columns, rows), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(linear, dtype=np.uint8)
+    photo_HWC: Pixels = simplejpeg.decode_jpeg(data, buffer=buffer)
+    for box in boxes:
+        cut_HWC = crop_box(photo_HWC, Box(*box), padding_frac=recipe.padding_frac)
+        yield encode_crop(Halvings(cut_HWC), recipe, rotation_deg=None).jpeg
 
 
 def _download(

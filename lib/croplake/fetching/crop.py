@@ -197,13 +197,13 @@ def shrink(crop: Halvings, recipe: Recipe) -> Pixels:
     if recipe.resampler != "area":
         image = Image.fromarray(np.ascontiguousarray(whole_HWC))
         return np.asarray(image.resize(size, _FILTERS[recipe.resampler]))
-    exact_HWC = crop.down_to(*size)
-    if exact_HWC.shape[1::-1] == size:
-        return exact_HWC
     if max(width_px, height_px) < _LEAST_HALVED_SCALE * recipe.max_side_px:
         return _interpolate(whole_HWC, size)
     twice = (2 * size[0], 2 * size[1])
-    return halve(_interpolate(crop.down_to(*twice), twice))
+    halved_HWC = crop.down_to(*twice)
+    if halved_HWC.shape[1::-1] == twice:
+        return crop.down_to(*size)
+    return halve(_interpolate(halved_HWC, twice))
 
 
 def _interpolate(image_HWC: Pixels, size: tuple[int, int]) -> Pixels:

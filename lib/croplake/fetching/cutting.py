@@ -88,7 +88,7 @@ def _of_photo(photo: Halvings, answer: Answer, source: str | None) -> dict[str, 
         t.PHOTO_WIDTH_PX: width_px,
         t.PHOTO_HEIGHT_PX: height_px,
         t.PHOTO_SHA256: hashlib.sha256(answer.body).hexdigest(),
-        t.PHOTO_DHASH: dhash(photo),
+        t.PHOTO_DHASH: dhash(photo.whole_HWC),
     }
 
 

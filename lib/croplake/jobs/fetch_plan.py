@@ -80,7 +80,8 @@ def write_plan(context: JobContext, selected: DataFrame, staging: str) -> FetchP
             num_tasks = slots * math.ceil(num_photos / (conf.photos_per_task * slots))
             with _photos_at_hand(context) as at_hand:
                 tasks = photo_tasks(wanted, context.read_table(t.PHOTOS), at_hand)
-                tasks.repartition(num_tasks, t.IMAGE_ID).write.parquet(storage.for_spark(staging))
+                # Not by a hash of the id: tasks of a chunk that differ in size keep slots waiting.
+                tasks.repartition(num_tasks).write.parquet(storage.for_spark(staging))
     finally:
         wanted.unpersist()
     files = [file for file in storage.list_files(staging) if file.endswith(".parquet")]
