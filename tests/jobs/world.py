@@ -129,6 +129,7 @@ def miniature_settings(
         "mirror_url": "http://open-images-dataset.s3.amazonaws.com/{subset}/{image_id}.jpg",
         "connect_to": server.connect_to,
         "private_hosts": list(server.connect_to),
+        "hosts": {"staticflickr.com": {"transfers": 32}},
         "recipe": {"max_side_px": 96},
     }
     conf = folder / "conf.yaml"

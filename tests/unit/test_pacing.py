@@ -143,9 +143,9 @@ def test_only_successes_raise_the_pace_in_small_steps() -> None:
         before = paced.level
         paced.started(2.0)
         paced.succeeded()
-        assert before < paced.level <= before * 1.02
+        assert before < paced.level <= before * 1.07
         steps += 1
-    assert 40 <= steps <= 70
+    assert 10 <= steps <= 18
 
 
 def test_no_error_of_any_kind_ever_raises_the_pace() -> None:

@@ -19,11 +19,13 @@ _FIRST_PAUSE_S: Final = 1.0
 _PAUSE_GROWTH: Final = 4.0
 _BUSY_PAUSE_S: Final = 0.25
 """After a 429 or 503 without Retry-After; doubled with each further one until a success."""
+_BUSY_DOUBLINGS: Final = 3
+"""So often at most: a host that needs longer can say so."""
 _PAUSES_UNTIL_GIVEN_UP: Final = 3
 _LEAST_LEVEL: Final = 1 / 32
 _LATE_S: Final = 0.05
 """So much later than due a start may come without putting off the next."""
-_STEPS_TO_DOUBLE: Final = 64
+_STEPS_TO_DOUBLE: Final = 16
 """Successes that bring a halved pace back."""
 
 
@@ -161,7 +163,7 @@ class HostGate:
             self._slowdowns += 1
         wait_s = retry_after_s
         if wait_s is None:
-            wait_s = _BUSY_PAUSE_S * 2.0 ** min(self._slowdowns - 1, 16)
+            wait_s = _BUSY_PAUSE_S * 2.0 ** min(self._slowdowns - 1, _BUSY_DOUBLINGS)
         self.paused_until = max(self.paused_until, now + min(wait_s, self._max_pause_s))
 
     def failed(self, now: float, started_at: float) -> None:
