@@ -49,7 +49,8 @@ class Img2dataset:
         Raises:
             SystemExit: pip failed; the text carries its reasons.
         """
-        wanted = "\n".join(_REQUIREMENTS)
+        # Moved, an environment does not run: its scripts name the Python they were made for.
+        wanted = "\n".join([str(self._bin), *_REQUIREMENTS])
         ready = self._bin.parent / "ready.txt"
         if ready.exists() and ready.read_text() == wanted:
             return True

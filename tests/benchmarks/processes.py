@@ -85,7 +85,7 @@ def watched(num_requests: Callable[[], int]) -> Iterator[Usage]:
     """
     usage = Usage()
     ended = threading.Event()
-    before, started, first = _cpu_s(family()), time.monotonic(), num_requests()
+    before, started, first = cpu_s(), time.monotonic(), num_requests()
 
     def watch() -> None:
         while True:
@@ -107,7 +107,7 @@ def watched(num_requests: Callable[[], int]) -> Iterator[Usage]:
     finally:
         ended.set()
         thread.join()
-        after = _cpu_s(family())
+        after = cpu_s()
         usage.cpu_s = {role: after[role] - before[role] for role in after if role != "server"}
 
 
@@ -124,9 +124,10 @@ def family() -> list[Process]:
     return [found[pid] for pid in members if pid in found]
 
 
-def _cpu_s(processes: list[Process]) -> Counter[str]:
+def cpu_s() -> Counter[str]:
+    """CPU time of this process and all below it up to now, by role, in seconds."""
     total: Counter[str] = Counter()
-    for process in processes:
+    for process in family():
         total[process.role] += process.cpu_s  # type: ignore[assignment]  # seconds, not counts
     return total
 
