@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import queue
+import socket
 import threading
 import time
 from collections.abc import Iterator
 
+import pycurl
 import pytest
 
-from croplake.fetching.http import Answer, HttpLimits
+from croplake.fetching import addresses
+from croplake.fetching.addresses import AddressRules
+from croplake.fetching.http import Answer, CurlTransfer, HttpLimits
 from croplake.fetching.outcome import PhotoError, Status
 from croplake.fetching.pacing import HostBudget, Share
 from croplake.fetching.request import Deadline, Request, StoppedError
@@ -209,3 +213,34 @@ def test_nothing_starts_while_there_is_no_room_and_all_goes_on_when_there_is(
         is_free.set()
         transfers.wake()
         assert {ends.get(timeout=10)[0] for _ in range(3)} == {"first", "second", "third"}
+
+
+def test_a_name_that_leads_inside_on_its_second_look_up_is_refused_before_it_connects(
+    server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """127.0.0.1 stands for the open internet, 127.0.0.2 for one's own network."""
+    is_public = addresses.is_public
+    monkeypatch.setattr(addresses, "is_public", lambda ip: str(ip) == "127.0.0.1" or is_public(ip))
+    port = int(server.address.rpartition(":")[2])
+    transfer = CurlTransfer(HttpLimits(2.0, 2.0, 5.0, MAX_BYTES), AddressRules())
+    ends: list[Answer | PhotoError] = []
+    with socket.create_server(("127.0.0.2", port)) as inside:
+        for found in ("127.0.0.1", "127.0.0.2"):
+            transfer.prepare(f"http://{HOST}:{port}/photo", 5.0, None)
+            look_up = [f"-{HOST}:{port}", f"{HOST}:{port}:{found}"]
+            transfer.curl.setopt(pycurl.RESOLVE, look_up)
+            transfer.curl.setopt(pycurl.FRESH_CONNECT, 1)
+            try:
+                transfer.curl.perform()
+                ends.append(transfer.answer())
+            except pycurl.error as error:
+                ends.append(transfer.error(*error.args))
+        transfer.curl.close()
+        inside.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            inside.accept()
+    first, second = ends
+    assert isinstance(first, Answer)
+    assert isinstance(second, PhotoError)
+    assert second.status == Status.FORBIDDEN_ADDRESS
+    assert f"{HOST} leads to 127.0.0.2, which is no public address" in second.detail
