@@ -43,7 +43,8 @@ def figures_of(runs: list[Measured]) -> list[Rounds]:
     """Tables of single runs."""
     rate = Rounds("photos/s", title="one run each")
     cpu = Rounds("ms", title="CPU time a photo (driver, JVM and Python workers)")
-    memory = Rounds("MB", title="greatest Python worker, at its peak")
+    whole = Rounds("ms", title="the same of the whole job, planning and summary too")
+    memory = Rounds("MB", title="greatest Python worker")
     idle = Rounds("%", title="time between chunks in which not every slot fetched")
     for run in runs:
         name = f"{run.num_photos:,} photos"
@@ -52,10 +53,12 @@ def figures_of(runs: list[Measured]) -> list[Rounds]:
         for role, cpu_s in run.cpu_s.items():
             if role != "other":
                 cpu.record(f"{name}: {role}", 1000 * cpu_s / run.num_photos)
-        memory.record(name, run.worker_peak_bytes / 1e6)
+        whole.record(name, 1000 * run.job_cpu_s / run.num_photos)
+        memory.record(f"{name}: median over the run", run.worker_level_bytes / 1e6)
+        memory.record(f"{name}: peak", run.worker_peak_bytes / 1e6)
         if run.num_chunks > 1:
             idle.record(f"{name}, {run.num_chunks} chunks", 100 * run.idle_frac)
-    return [rate, cpu, memory, idle]
+    return [rate, cpu, whole, memory, idle]
 
 
 def targets(short: Measured, middle: Measured, long: Measured, longest: Measured) -> list[Target]:
@@ -64,7 +67,12 @@ def targets(short: Measured, middle: Measured, long: Measured, longest: Measured
     peaks = [run.worker_peak_bytes / 1e6 for run in (short, middle, long, longest)]
     return [
         Target("worker memory at its peak, MB", max(peaks), "≤", 400),
-        Target("worker memory, 40,000 photos ÷ 4,000", peaks[2] / peaks[0], "≤", 1.1),
+        Target(
+            "worker memory, median over the run, 40,000 photos ÷ 4,000",
+            long.worker_level_bytes / short.worker_level_bytes,
+            "≤",
+            1.1,
+        ),
         Target("CPU time a photo, change from 10,000 to 100,000", flat_cpu, "≤", 0.1),
         Target("idle between chunks, 100,000 photos", longest.idle_frac, "≤", 0.05),
     ]
@@ -91,10 +99,10 @@ def main() -> None:
         notes=[
             "One 256 px crop a photo over https, each run in a session of its own that has fetched "
             f"{WARM_UP:,} photos before. Rates run from the first chunk to the last Delta "
-            "commit. Memory is the kernel's mark of the most that was resident in one Python "
-            "worker. CPU time leaves the server's out. Idle is looked at in Spark's event log, "
-            "from the start of the first fetching task to that of the last: the share of that time "
-            "in which not every slot ran one.",
+            "commit, and so does CPU time, which leaves the server's out. The peak of memory is "
+            "the kernel's mark of the most that was ever resident in one Python worker. Idle is "
+            "looked at in Spark's event log, from the start of the first fetching task to that of "
+            "the last: the share of that time in which not every slot ran one.",
             f"![Rate and memory over {LONGEST:,} photos]({PICTURE.name})",
         ],
     )

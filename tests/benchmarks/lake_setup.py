@@ -5,19 +5,25 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from croplake import tables as t
+from croplake.jobs.context import JobContext
+from croplake.jobs.fetch_chunks import fetch_chunks
+from croplake.jobs.fetch_plan import FetchPlan
 from croplake.lake import Lake, conform, spark_schema
 from croplake.tables import Table
 from tests.benchmarks.lean import JPEG_QUALITY
 from tests.benchmarks.nginx import ADDRESS, FILE_DIGITS, Nginx
 from tests.benchmarks.photos import NUM_FILES
+from tests.benchmarks.processes import cpu_s
 from tests.benchmarks.workload import Workload
 from tests.jobs.world import APPLE, LAKE_FOLDER, hand_made_settings, run
 
@@ -67,11 +73,13 @@ class Fetched:
         fetching_seconds: from the first chunk's start to the last commit of crops, by the job's own
             record: without planning before and summary after.
         num_photos: all of them, with all their crops.
+        cpu_s: CPU time of the same span, by role of the processes, the server's among them.
     """
 
     seconds: float
     fetching_seconds: float
     num_photos: int
+    cpu_s: Counter[str] = field(default_factory=Counter)
 
     @property
     def photos_per_s(self) -> float:
@@ -133,14 +141,23 @@ def fetch_crops(
     workload = prepared.workload
     values = fetch_values(workload, nginx, door)
     settings = hand_made_settings(folder, dataset=dataset, fetch=values)
+    used: Counter[str] = Counter()
+
+    def counted(context: JobContext, plan: FetchPlan) -> None:
+        before = cpu_s()
+        fetch_chunks(context, plan)
+        used.update(cpu_s())
+        used.subtract(before)
+
     started = time.monotonic()
-    context = run(spark, "fetch_crops", settings)
+    with patch("croplake.jobs.fetch_crops.fetch_chunks", counted):
+        context = run(spark, "fetch_crops", settings)
     seconds = time.monotonic() - started
     wanted = workload.num_photos * len(workload.boxes)
     if context.counts.get(t.STATUS_OK) != wanted:
         raise RuntimeError(f"fetch_crops: {wanted} crops expected, landed: {context.counts}")
     fetching_ms = context.counts["milliseconds from first request to last commit"]
-    return Fetched(seconds, fetching_ms / 1000, workload.num_photos)
+    return Fetched(seconds, fetching_ms / 1000, workload.num_photos, used)
 
 
 def warm_up(spark: SparkSession, workload: Workload, nginx: Nginx, door: str) -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 
 from croplake.conf import SparkConf
 from croplake.session import spark_session
@@ -35,7 +36,8 @@ class Measured:
         num_photos: fetched, one crop each.
         num_cores: that all processes, the server's too, shared.
         seconds: from the first chunk to the last Delta commit.
-        cpu_s: by role, without the server.
+        cpu_s: of the same span, by role, without the server.
+        job_cpu_s: of the whole job, planning and summary too, without the server.
         worker_peak_bytes: the most any Python worker held.
         num_chunks: the stages that fetched.
         idle_frac: share of the time in which not every slot ran a fetching task.
@@ -46,6 +48,7 @@ class Measured:
     num_cores: int
     seconds: float
     cpu_s: dict[str, float]
+    job_cpu_s: float
     worker_peak_bytes: int
     num_chunks: int
     idle_frac: float
@@ -60,6 +63,11 @@ class Measured:
     def cpu_ms_per_photo(self) -> float:
         """CPU time of driver, JVM and workers."""
         return 1000 * sum(self.cpu_s.values()) / self.num_photos
+
+    @property
+    def worker_level_bytes(self) -> float:
+        """What the greatest Python worker held in the middle of the run's moments."""
+        return median(max(sample.worker_bytes) for sample in self.samples if sample.worker_bytes)
 
 
 def measure(
@@ -112,7 +120,8 @@ def run_here(num_photos: int, warm_up_photos: int) -> Measured:
             num_photos=num_photos,
             num_cores=num_cores,
             seconds=fetched.fetching_seconds,
-            cpu_s=usage.cpu_s,
+            cpu_s={role: used for role, used in fetched.cpu_s.items() if role != "server"},
+            job_cpu_s=sum(usage.cpu_s.values()),
             worker_peak_bytes=usage.worker_peak_bytes,
             num_chunks=len({task.stage for task in tasks}),
             idle_frac=idle_frac(tasks, slots),
