@@ -161,5 +161,5 @@ def test_every_job_runs_by_spark_submit_on_a_standalone_cluster(
     runs = open_lake(settings.lake.root).dataset("runs").to_table().to_pylist()
     assert sorted(run[t.JOB] for run in runs) == sorted(JOB_NAMES)
     model = next(run[t.MODEL_ID] for run in runs if run[t.JOB] == "train_classifier")
-    folder = tmp_path / "lake" / "models" / model
+    folder = Path(settings.lake.root) / "models" / model
     assert json.loads((folder / "labels.json").read_text()) == sorted(settings.dataset.classes)

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 from croplake import tables as t
 from croplake.errors import IncompleteError
 from croplake.lake import Lake
-from croplake.miniature import MiniatureServer, World
+from croplake.miniature import MiniatureServer, World, serve_world
 from tests.jobs.crops import Row, asked_photos, check_pixels, kept_boxes
 from tests.jobs.world import miniature_settings, rows_of, run
 
@@ -100,6 +100,20 @@ def test_a_second_run_asks_for_nothing_but_transient_failures_with_attempts_left
     assert asked_photos(world, server) == {lost[t.IMAGE_ID]: 1}
     again = {row[t.BOX_ID]: row for row in rows_of(settings, "crops")}
     assert again[lost[t.BOX_ID]][t.JPEG] == lost[t.JPEG]
+
+
+def test_a_run_that_brings_no_crop_has_nothing_made_anew_of_them(
+    spark: SparkSession, world: World, folder: Path
+) -> None:
+    written = []
+    for _ in range(2):
+        with serve_world(world) as server:  # another server: what was busy is busy again
+            settings = miniature_settings(world, server, folder)
+            written.append(run(spark, "fetch_crops", settings).written)
+    tries = [row[t.ATTEMPT] for row in rows_of(settings, "crops") if row[t.STATUS] == "busy"]
+    assert set(tries) == {2}
+    assert written[0] == written[1]
+    assert Lake(spark, settings.lake.root).version(t.CROPS) > written[0][t.CROPS.name]
 
 
 def test_a_second_dataset_fetches_only_what_the_first_has_not(

@@ -310,6 +310,20 @@ def test_forgetting_the_requests_does_not_make_busy_photos_busy_again(
     assert len(server.requests) == 1
 
 
+def test_a_server_that_remembers_goes_on_counting_where_the_last_one_stopped(world: World) -> None:
+    address = mirror_of(photos_with(world, "busy")[0])
+    statuses = []
+    try:
+        for asked in (1, 2):
+            with serve_world(world, remembers=True) as server:
+                client = Client(server.address)
+                statuses += [client.ask(address).status for _ in range(asked)]
+                client.connection.close()
+    finally:
+        (world.root / "asked.json").unlink()
+    assert statuses == [503, 503, 200]
+
+
 def test_each_server_has_a_port_of_its_own_and_its_own_record(world: World) -> None:
     address = mirror_of(photos_with(world, "busy")[0])
     with serve_world(world) as first, serve_world(world) as second:

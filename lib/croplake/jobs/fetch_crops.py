@@ -67,9 +67,13 @@ def _drop_superseded(context: JobContext) -> None:
 
 
 def _note_version(context: JobContext, before: int) -> None:
-    """A run that changed nothing leaves its dataset where its last run put it."""
+    """A run that brought no crop leaves its dataset where its last run put it.
+
+    What is made of crops is not made again then.
+    """
     version = context.lake.version(t.CROPS)
-    if version == before:
+    is_of_run = (F.col(t.RUN_ID) == context.run_id) & F.col(t.HAS_CROP)
+    if version == before or context.lake.read(t.CROPS).where(is_of_run).isEmpty():
         last = latest_runs(context.lake, context.settings, (JOB,)).get(JOB.name)
         version = last[t.TABLES_WRITTEN].get(t.CROPS.name, version) if last else version
     context.written[t.CROPS.name] = version

@@ -28,7 +28,7 @@ def world_served(settings: Settings, console: Console) -> Iterator[Settings]:
     if is_new:
         console.print(f"miniature world: drawing {conf.num_photos:,} photos into {conf.root}")
     world = build_world(Path(conf.root), num_photos=conf.num_photos, seed=conf.seed)
-    with serve_world(world) as server:
+    with serve_world(world, remembers=True) as server:
         hosts = {**server.connect_to, **settings.fetch.connect_to}
         private = (*settings.fetch.private_hosts, *server.connect_to)
         fetch = settings.fetch.model_copy(update={"connect_to": hosts, "private_hosts": private})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import json
 import socket
 import socketserver
 import threading
@@ -70,6 +71,7 @@ class MiniatureServer:
         self.address = address
         self.connect_to = dict.fromkeys((MIRROR_HOST, CSV_HOST, *FLICKR_HOSTS), address)
         self._files = _routes(world)
+        self._memory = world.root / "asked.json"
         self._faults = world.faults()
         self._lock = threading.Lock()
         self._asked: Counter[str] = Counter()
@@ -85,6 +87,16 @@ class MiniatureServer:
         """Forgets the requests so far; busy photos stay as often asked for as they were."""
         with self._lock:
             self._requests.clear()
+
+    def recall(self) -> None:
+        """Goes on counting requests for busy photos where the last server has stopped."""
+        if self._memory.exists():
+            self._asked.update(json.loads(self._memory.read_text()))
+
+    def remember(self) -> None:
+        """Leaves the count to the next server."""
+        with self._lock:
+            self._memory.write_text(json.dumps(self._asked))
 
     def answer(self, method: str, host: str, path: str) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body for an address; notes the request."""
@@ -213,11 +225,12 @@ class _Listener(socketserver.ThreadingTCPServer):
 
 
 @contextmanager
-def serve_world(world: World) -> Iterator[MiniatureServer]:
+def serve_world(world: World, *, remembers: bool = False) -> Iterator[MiniatureServer]:
     """Serves a world on a port that the system chooses, until the context ends.
 
     Args:
         world: finished.
+        remembers: busy photos stay as often asked for as they were when it was served last.
 
     Yields:
         The server.
@@ -225,6 +238,8 @@ def serve_world(world: World) -> Iterator[MiniatureServer]:
     with _Listener() as listener:
         host, port = listener.server_address[:2]
         listener.world = MiniatureServer(world, f"{host!s}:{port}")
+        if remembers:
+            listener.world.recall()
         thread = threading.Thread(target=listener.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
@@ -233,3 +248,5 @@ def serve_world(world: World) -> Iterator[MiniatureServer]:
             listener.shutdown()
             thread.join()
             listener.hang_up()
+            if remembers:
+                listener.world.remember()
