@@ -78,6 +78,8 @@ BROKEN_OFF = (
          script=f.stale_keep_alive, http_status=200, num_requests=3),
     Case("not_http", "answers in another protocol", Status.BAD_ANSWER, "HTTP/0.9",
          script=f.speaks_ssh, num_requests=2),
+    Case("unknown_http", "answers in a version of HTTP that is none", Status.BAD_ANSWER,
+         script=f.speaks_http_9, num_requests=2),
     Case("reset_then_well", "resets once, then sends the photo", Status.OK,
          script=f.in_turn(f.resets_in_body, f.serves(jpeg)), http_status=200, num_requests=2),
     Case("many_headers", "sends 100,000 bytes of headers", Status.BAD_ANSWER, "headers of more",

@@ -64,6 +64,17 @@ def redirects(target: str, status: int = 302) -> Script:
     return script
 
 
+def redirects_to_bytes(location: bytes) -> Script:
+    """Sends to what is no text."""
+
+    def script(visit: Visit) -> None:
+        visit.send(
+            b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n"
+        )
+
+    return script
+
+
 def redirects_with_an_endless_page(visit: Visit) -> None:
     """Sends to an address, and chunks of a page along with it."""
     visit.send(head(302, location="/2", transfer_encoding="chunked"))
@@ -202,6 +213,11 @@ def many_headers(visit: Visit) -> None:
 def one_long_header(visit: Visit) -> None:
     """A header of 300,000 bytes."""
     visit.send(b"HTTP/1.1 200 OK\r\nX-Header: " + b"a" * 300_000 + b"\r\n\r\n")
+
+
+def speaks_http_9(visit: Visit) -> None:
+    """A version that nobody knows."""
+    visit.send(b"HTTP/9.9 200 OK\r\nContent-Length: 0\r\n\r\n")
 
 
 def speaks_ssh(visit: Visit) -> None:

@@ -40,6 +40,17 @@ def of_kind(kind: str) -> bytes:
     return _saved(_drawn(), kind)
 
 
+def scan_bomb(num_scans: int = 5000) -> bytes:
+    """A progressive JPEG that goes over its pixels again and again."""
+    data = _saved(_drawn("L"), "JPEG", progressive=True)
+    first = data.index(b"\xff\xda")
+    second = data.index(b"\xff\xda", first + 2)
+    third = data.index(b"\xff\xda", second + 2)
+    # From the tables of the second scan to those of the third.
+    tables, after = data.rindex(b"\xff\xc4", first, second), data.rindex(b"\xff\xc4", second, third)
+    return data[:after] + data[tables:after] * num_scans + data[after:]
+
+
 def cut_off() -> bytes:
     """A JPEG without its second half."""
     return jpeg()[: len(jpeg()) // 2]

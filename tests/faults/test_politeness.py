@@ -220,10 +220,10 @@ def test_all_farms_of_flickr_are_one_host() -> None:
 
 def test_a_request_says_who_asks_whom_to_write_to_and_that_bytes_come_plain() -> None:
     with FaultServer({HOST: CountingHost()}) as server:
-        run_tasks(server, HostBudget(1), [photos(0, 1)], contact="ann@photos.example")
+        run_tasks(server, HostBudget(1), [photos(0, 1)], contact="Zoë <ann@photos.example>")
         (headers,) = server.log[HOST].headers
     assert headers["user-agent"].startswith("croplake/")
-    assert headers["user-agent"].endswith(" (ann@photos.example)")
+    assert headers["user-agent"].endswith(" (Zoë <ann@photos.example>)".encode().decode("latin-1"))
     assert headers["accept-encoding"] == "identity"
     assert headers.keys() == {"host", "user-agent", "accept", "accept-encoding"}
 

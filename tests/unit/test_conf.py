@@ -56,6 +56,9 @@ def test_an_unknown_key_on_the_command_line_is_named_as_such(tmp_path: Path) -> 
         ("dataset.hash_shares={train: 0.5}", "train + validation + test must be 1, got 0.7"),
         ("dataset.name=My Set", "dataset.name"),
         ("fetch.sources=[miror]", "fetch.sources.0"),
+        ("fetch.contact='a\\nX-Evil: 1'".replace("'", '"'), "fetch.contact"),
+        ("fetch.mirror_url='http://m/{imageid}'", "{subset} and {image_id} can be filled in"),
+        ("fetch.connect_to={a.example: nowhere}", "'nowhere' is no address:port"),
         (
             "fetch.hosts={live.staticflickr.com: {transfers: 2}}",
             "live.staticflickr.com is paced as staticflickr.com; give that a budget",

@@ -88,3 +88,16 @@ def test_who_waits_for_a_photo_gets_the_next_from_any_thread() -> None:
         late = photo(5)
         threading.Thread(target=ready.put, args=(late,)).start()
         assert taken.result(timeout=20) is late
+
+
+def test_who_waits_for_photos_hears_that_none_will_come_but_first_gets_those_that_came() -> None:
+    ready = ReadyQueue()
+    last = photo(1)
+    ready.put(last)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(ready.get).result(10) is last
+        waiting = pool.submit(ready.get)
+        ready.fail(ValueError("a defect"))
+        with pytest.raises(RuntimeError, match="no more photos") as raised:
+            waiting.result(10)
+    assert isinstance(raised.value.__cause__, ValueError)

@@ -172,7 +172,7 @@ class FetchConf(ConfModel):
     """Budget of each host, by registrable domain (all of Flickr's farms are `staticflickr.com`);
     `*` is any other. The mirror has 1024 transfers, Flickr 32 and 50 a second, `*` 32; what
     is given here is added to these, or replaces them one by one."""
-    contact: str | None = None
+    contact: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")] | None = None
     """Address or mail of who runs this, sent in the User-Agent."""
     private_hosts: tuple[str, ...] = ()
     """Host names that may lead to private addresses (a mirror of your own); all others are refused
@@ -194,8 +194,9 @@ class FetchConf(ConfModel):
     """How often a run asks a photo's sources, those whose failure may pass."""
     max_photo_bytes: PositiveInt = 64 * 1024 * 1024
     """A longer photo is cut off and counted as failed."""
-    max_photo_pixels: PositiveInt = 100_000_000
-    """A photo of more pixels is not decoded."""
+    max_photo_pixels: PositiveInt = 64_000_000
+    """A photo of more pixels is not decoded, nor one that is no plain JPEG of more than a quarter:
+    a task holds all of a photo's pixels."""
     transfers_per_task: PositiveInt = 64
     """Photos a task has on the wire at once, over all hosts."""
     photos_per_task: PositiveInt = 2000
@@ -207,6 +208,29 @@ class FetchConf(ConfModel):
     min_free_bytes: Annotated[int, Field(ge=0)] = 1024 * 1024 * 1024
     """Room that the run leaves on the lake's disk: it does not start, or stops between chunks,
     where less would be left; 0 looks at no disk."""
+
+    @field_validator("mirror_url", mode="after")
+    @classmethod
+    def _fill_mirror_url(cls, template: str) -> str:
+        try:
+            template.format(subset="train", image_id="0" * 16)
+        except (KeyError, IndexError, ValueError) as error:
+            known = "{subset} and {image_id} can be filled in"
+            raise ValueError(f"{template}: {known}, found {error!r}") from None
+        return template
+
+    @field_validator("connect_to", mode="after")
+    @classmethod
+    def _connect_by_ascii(cls, hosts: dict[str, str]) -> dict[str, str]:
+        found = {}
+        for host, address in hosts.items():
+            if not address.isascii() or not address.rpartition(":")[2].isdecimal():
+                raise ValueError(f"{host}: {address!r} is no address:port")
+            try:
+                found[host.encode("idna").decode()] = address
+            except UnicodeError as error:
+                raise ValueError(f"{host!r} is no host name ({error})") from None
+        return found
 
     @field_validator("hosts", mode="after")
     @classmethod

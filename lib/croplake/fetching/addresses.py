@@ -22,6 +22,8 @@ from croplake.fetching.outcome import PhotoError, Status
 _INTERNAL_ENDINGS: Final = ("localhost", "local", "internal", "intranet", "lan", "home.arpa")
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 _GLOBAL_UNICAST: Final = ipaddress.ip_network("2000::/3")
+_MAX_URL_LETTERS: Final = 8192
+"""Servers take no longer ones."""
 _NAME: Final = re.compile(r"[a-z0-9_][a-z0-9_.-]*")
 """A host's name as it is looked up; a percent sign in it would be decoded by others."""
 _IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -74,6 +76,9 @@ class AddressRules:
             _ = parts.port
         except ValueError as error:
             raise PhotoError(Status.BAD_ADDRESS, f"{url!r}: {error}") from error
+        if len(url) > _MAX_URL_LETTERS:
+            detail = f"{url[:80]!r}…: {len(url)} letters, at most {_MAX_URL_LETTERS} are asked for"
+            raise PhotoError(Status.BAD_ADDRESS, detail)
         if parts.scheme not in ("http", "https"):
             raise PhotoError(Status.BAD_ADDRESS, f"{url!r}: not an http(s) address")
         if not host or any(ord(letter) <= 32 or ord(letter) == 127 for letter in url):

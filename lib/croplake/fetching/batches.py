@@ -54,6 +54,7 @@ class ReadyQueue:
         self._num_bytes = 0
         self._changed = threading.Condition()
         self._is_closed = False
+        self._failure: BaseException | None = None
         self.on_taken: Callable[[], None] = lambda: None
 
     def put(self, photo: PhotoTask) -> None:
@@ -63,10 +64,22 @@ class ReadyQueue:
             self._num_bytes += _num_bytes(photo)
             self._changed.notify_all()
 
-    def get(self) -> PhotoTask:
-        """Takes one, waiting for it."""
+    def fail(self, error: BaseException) -> None:
+        """No more will come: those that are there are given out, then the error."""
         with self._changed:
-            self._changed.wait_for(lambda: self._photos)
+            self._failure = error
+            self._changed.notify_all()
+
+    def get(self) -> PhotoTask:
+        """Takes one, waiting for it.
+
+        Raises:
+            RuntimeError: none will come any more, by the error that `fail` was told.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._photos or self._failure is not None)
+            if not self._photos:
+                raise RuntimeError("no more photos come in") from self._failure
             photo = self._photos.popleft()
             was_scarce = self._num_bytes > self._max_bytes // 2
             self._num_bytes -= _num_bytes(photo)
@@ -187,7 +200,13 @@ class PartitionFetcher:
                 coordinator_link(self.coordinator, self.budgets, self.num_tasks)
             )
             transfers = stack.enter_context(
-                Transfers(self.limits, link, max_transfers=self.transfers, has_room=ready.has_room)
+                Transfers(
+                    self.limits,
+                    link,
+                    max_transfers=self.transfers,
+                    has_room=ready.has_room,
+                    on_failure=ready.fail,
+                )
             )
             ready.on_taken = transfers.wake
             link.serve(transfers)

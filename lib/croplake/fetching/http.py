@@ -31,7 +31,7 @@ _PROXY_FAILED: Final = 97
 
 _OF_CURL: Final = {
     pycurl.E_URL_MALFORMAT: Status.BAD_ADDRESS,
-    pycurl.E_UNSUPPORTED_PROTOCOL: Status.BAD_ADDRESS,
+    pycurl.E_UNSUPPORTED_PROTOCOL: Status.BAD_ANSWER,  # of HTTP: addresses are judged before
     pycurl.E_COULDNT_RESOLVE_HOST: Status.HOST_UNKNOWN,
     pycurl.E_COULDNT_RESOLVE_PROXY: Status.HOST_UNREACHABLE,
     _PROXY_FAILED: Status.HOST_UNREACHABLE,
@@ -110,11 +110,11 @@ class CurlTransfer:
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         # One connection is one transfer: what hosts and this code count are the same thing.
         curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
-        curl.setopt(pycurl.USERAGENT, limits.user_agent)
+        curl.setopt(pycurl.USERAGENT, limits.user_agent.encode())
         # Asks for plain bytes; what comes packed all the same is unpacked, and then counted.
         curl.setopt(pycurl.ACCEPT_ENCODING, "identity")
         curl.setopt(pycurl.BUFFERSIZE, _BUFFER_BYTES)
-        curl.setopt(pycurl.CAINFO, limits.ca_bundle)
+        curl.setopt(pycurl.CAINFO, os.fsencode(limits.ca_bundle))
         curl.setopt(pycurl.LOW_SPEED_LIMIT, 1)
         curl.setopt(pycurl.LOW_SPEED_TIME, max(1, round(limits.read_timeout_s)))
         if limits.connect_to:
@@ -167,8 +167,13 @@ class CurlTransfer:
 
     def redirect(self) -> str | None:
         """Where the answer sends to, as an absolute address; None where it does not."""
-        found: str | None = self.curl.getinfo(pycurl.REDIRECT_URL)
-        return found or None
+        found: bytes | None = self.curl.getinfo_raw(pycurl.REDIRECT_URL)
+        if not found:
+            return None
+        try:
+            return found.decode()
+        except UnicodeDecodeError:
+            return found.decode("latin-1")
 
     def answer(self) -> Answer:
         """The end of a request that libcurl calls a success.

@@ -50,6 +50,13 @@ of padding between segments. Many such bytes are lost data."""
 
 
 _DHASH_SIDE_PX: Final = 128
+_LARGEST_KEPT_BYTES: Final = 48 * 1024 * 1024
+_MAX_SCANS: Final = 200
+"""A progressive JPEG has about ten, and a scan of a huge photo takes milliseconds however few its
+bytes are. Marks within metadata are counted, too."""
+_OTHERS_SHARE: Final = 4
+"""So many times fewer pixels may a photo have that is no plain JPEG: alpha channels, 16 bits, four
+inks and their conversions take so many times the memory."""
 
 
 class DecodeBuffer:
@@ -59,7 +66,12 @@ class DecodeBuffer:
         self._bytes = bytearray()
 
     def of_size(self, num_bytes: int) -> memoryview:
-        """The first bytes of it, more memory being taken where needed."""
+        """The first bytes of it, more memory being taken where needed.
+
+        What a huge photo needs is its own, so that it goes with it.
+        """
+        if num_bytes > _LARGEST_KEPT_BYTES:
+            return memoryview(bytearray(num_bytes))
         if len(self._bytes) < num_bytes:
             self._bytes = bytearray(num_bytes)
         return memoryview(self._bytes)[:num_bytes]
@@ -93,7 +105,8 @@ def decode_photo(
 
     Args:
         data: the file's bytes.
-        max_pixels: a photo of more pixels is refused before its pixels are decoded.
+        max_pixels: a photo of more pixels is refused before its pixels are decoded; of a quarter of
+            them where it is no plain JPEG.
         apply_exif: turns the photo as its EXIF orientation says. Open Images boxes are in the
             stored frame, so crops are cut without; a person's own photos want it.
         buffer: where a JPEG's pixels may go; the result is then good until its next use.
@@ -110,6 +123,8 @@ def decode_photo(
     found = sniff_format(data)
     if found is None:
         raise _unknown(data)
+    if found == "JPEG":
+        _check_scans(data)
     if found == "JPEG" and not apply_exif:
         image_HWC = _decode_jpeg(data, max_pixels, buffer)
         if image_HWC is not None:
@@ -144,7 +159,9 @@ def _decode_by_pillow(data: bytes, found: str, max_pixels: int, *, apply_exif: b
             # Pillow's own bomb limit is far from ours, its EXIF warnings are not the user's.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=(found,)) as image:
-                _check_pixels(image.width, image.height, max_pixels)
+                is_plain = found == "JPEG" and image.mode in ("RGB", "L")
+                most = max_pixels if is_plain else max_pixels // _OTHERS_SHARE
+                _check_pixels(image.width, image.height, most)
                 upright = ImageOps.exif_transpose(image) if apply_exif else image
                 return np.asarray(_to_rgb(upright))
     except PhotoError:
@@ -156,6 +173,13 @@ def _decode_by_pillow(data: bytes, found: str, max_pixels: int, *, apply_exif: b
     # Damaged files reach every corner of the decoders; whatever they raise, the photo is broken.
     except Exception as error:
         raise PhotoError(Status.BROKEN_PHOTO, f"{found}: {error}") from error
+
+
+def _check_scans(data: bytes) -> None:
+    num_scans = data.count(b"\xff\xda")
+    if num_scans > _MAX_SCANS:
+        detail = f"JPEG of {num_scans} scans, at most {_MAX_SCANS} are decoded"
+        raise PhotoError(Status.BROKEN_PHOTO, detail)
 
 
 def _check_pixels(width_px: int, height_px: int, max_pixels: int) -> None:

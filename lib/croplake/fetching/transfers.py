@@ -47,6 +47,7 @@ class Transfers:
         *,
         max_transfers: int,
         has_room: Callable[[int], bool] = lambda num_bytes: True,
+        on_failure: Callable[[BaseException], None] = lambda error: None,
     ) -> None:
         """Starts the thread.
 
@@ -55,9 +56,11 @@ class Transfers:
             shares: of the hosts' budgets.
             max_transfers: requests under way at once, over all hosts.
             has_room: whether another may start, given the bytes of those under way.
+            on_failure: told of a defect that has ended the thread.
         """
         self._limits, self._shares, self._has_room = limits, shares, has_room
         self._rules = AddressRules(limits.private_hosts)
+        self._on_failure = on_failure
         self._max_transfers = max_transfers
         self._gates: dict[str, HostGate] = {}
         self._queues: dict[str, deque[Request]] = {}
@@ -141,6 +144,7 @@ class Transfers:
         except BaseException as error:
             self._failure = error
             self._fail_all(error)
+            self._on_failure(error)
         finally:
             self._clear()
 
@@ -268,6 +272,11 @@ class Transfers:
             self._free.append(transfer)
             request.on_done(error)
             return
+        # What libcurl does not take of an address is that photo's end, not the task's.
+        except Exception as error:
+            transfer.curl.close()
+            request.on_done(_unexpected(request, error))
+            return
         request.started_at = now
         gate.started(now)
         self._running[transfer.curl] = (transfer, request)
@@ -286,13 +295,18 @@ class Transfers:
     def _finish(self, curl: pycurl.Curl, failure: tuple[int, str] | None) -> None:
         transfer, request = self._running.pop(curl)
         self._multi.remove_handle(curl)
+        target: str | None = None
+        ended: Answer | PhotoError | None = None
         try:
             if failure is not None:
                 raise transfer.error(*failure)
             target = transfer.redirect()
-            ended: Answer | PhotoError | None = None if target else transfer.answer()
+            ended = None if target else transfer.answer()
         except PhotoError as error:
-            target, ended = None, error
+            ended = error
+        # Nor is an answer that surprises us.
+        except Exception as error:
+            ended = _unexpected(request, error)
         self._free.append(transfer)
         self._note(request, ended)
         if target is not None:
