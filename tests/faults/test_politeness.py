@@ -55,9 +55,7 @@ def run_tasks(
     """Tasks at the same time, each with its photos, around one driver; returns all rows."""
     budgets = Budgets({"*": budget})
     with ExitStack() as stack:
-        running = stack.enter_context(
-            coordinator("127.0.0.1", budgets, NUM_TASKS, lambda photos, statuses: None)
-        )
+        running = stack.enter_context(coordinator("127.0.0.1", budgets, NUM_TASKS, lambda *_: None))
         fetcher: PartitionFetcher = fetcher_for(
             limits(server, HOST, **changes),
             rules_for(("original",), photo_timeout_s=60.0),
@@ -132,7 +130,7 @@ def test_a_pause_is_known_to_tasks_of_later_chunks() -> None:
     budgets = Budgets({"*": HostBudget(8)})
     with (
         FaultServer({HOST: host}) as server,
-        coordinator("127.0.0.1", budgets, 1, lambda photos, statuses: None) as running,
+        coordinator("127.0.0.1", budgets, 1, lambda *_: None) as running,
     ):
         fetcher = fetcher_for(
             limits(server, HOST),

@@ -100,10 +100,12 @@ def test_a_run_stops_where_nothing_comes_any_more_instead_of_using_up_tries(
         nowhere = f"127.0.0.1:{closed.getsockname()[1]}"
         fetch = FEW | {"connect_to": dict.fromkeys(server.connect_to, nowhere), "rounds": 1}
         settings = miniature_settings(world, server, folder, fetch=fetch)
-        with pytest.raises(IncompleteError, match=r"none of the last \d+ photos could be had"):
+        with pytest.raises(IncompleteError, match=r"no host had an answer for the last \d+"):
             run(spark, "fetch_crops", settings)
     rows = rows_of(settings, "crops")
     assert {row[t.STATUS] for row in rows} <= {"host_unreachable", "host_paused"}
     assert len(rows) < len(kept_boxes(settings))
+    tries = {row[t.STATUS]: row[t.ATTEMPT] for row in rows}
+    assert tries == {"host_unreachable": 1, "host_paused": 0}, "what was not asked for is no try"
     run(spark, "fetch_crops", miniature_settings(world, server, folder))
     check_complete(settings, {})

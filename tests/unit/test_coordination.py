@@ -45,7 +45,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def driver(budget: Budgets, num_tasks: int = 4) -> Coordinator:
-    return Coordinator(ADDRESS, budget, num_tasks, lambda photos, statuses: None)
+    return Coordinator(ADDRESS, budget, num_tasks, lambda *_: None)
 
 
 def share_of(running: Coordinator, task: int, *wants: str, **said: Any) -> Share | None:  # noqa: ANN401
@@ -125,7 +125,11 @@ class Grants:
     """What `CoordinatorLink` needs of transfers."""
 
     granted: queue.SimpleQueue[tuple[str, Share]] = field(default_factory=queue.SimpleQueue)
+    refused: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
     drained: threading.Event = field(default_factory=threading.Event)
+
+    def refuse(self, host: str) -> None:
+        self.refused.put(host)
 
     def grant(self, host: str, share: Share) -> None:
         self.granted.put((host, share))
@@ -150,8 +154,8 @@ class Driver:
 def open_driver(budget: Budgets, num_tasks: int = 4) -> Iterator[Driver]:
     told: queue.SimpleQueue[Counter[str]] = queue.SimpleQueue()
 
-    def on_progress(photos: int, statuses: Counter[str]) -> None:
-        told.put(statuses + Counter(photos=photos))
+    def on_progress(photos: int, statuses: Counter[str], answered: int) -> None:
+        told.put(statuses + Counter(photos=photos, answered=answered))
 
     with coordinator("127.0.0.1", budget, num_tasks, on_progress) as running:
         yield Driver(running, told)
@@ -270,12 +274,12 @@ def test_progress_comes_with_the_last_word_too() -> None:
     with open_driver(budget) as running:
         with open_task(running.running.address, budget) as (link, _):
             for _ in range(3):
-                link.add(Counter(ok=2))
-            link.add(Counter(busy=1))
+                link.add(Counter(ok=2), True)
+            link.add(Counter(busy=1), False)
         total: Counter[str] = Counter()
         while not running.told.empty():
             total += running.told.get()
-    assert total == Counter(photos=4, ok=6, busy=1)
+    assert total == Counter(photos=4, answered=3, ok=6, busy=1)
 
 
 def test_a_word_to_stop_reaches_every_task() -> None:
@@ -303,6 +307,18 @@ def test_a_driver_that_cannot_be_reached_costs_no_more_than_the_exact_division()
             share = link.want(HOST)
             assert (share or grants.next_share()) == Share(2)
             assert link.holds(HOST)
+
+
+def test_without_a_driver_a_host_whose_budget_is_below_the_tasks_is_left_alone() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = CoordinatorAddress("127.0.0.1", nobody.getsockname()[1], "word")
+        with open_task(address, budgets(3)) as (link, grants):
+            assert link.want(HOST) is None
+            assert grants.refused.get(timeout=20) == HOST
+            assert link.want("other.example") is None
+            assert grants.refused.get(timeout=20) == "other.example"
+            assert grants.granted.empty()
 
 
 @pytest.mark.parametrize("said", [b"", b"no json\n", b"{}\n", b'{"stop": 0, "shares": {"a": 1}}\n'])

@@ -187,7 +187,9 @@ def test_failures_of_requests_from_before_a_pause_tell_nothing_new() -> None:
 
 
 @pytest.mark.parametrize("how", ["succeeded", "answered"])
-def test_a_host_that_was_given_up_comes_back_with_its_first_answer(how: str) -> None:
+def test_a_host_that_was_given_up_comes_back_with_its_first_answer_but_wide_with_a_success(
+    how: str,
+) -> None:
     paced, now = gate(), 0.0
     while not paced.is_given_up:
         fail(paced, now)
@@ -196,6 +198,9 @@ def test_a_host_that_was_given_up_comes_back_with_its_first_answer(how: str) -> 
     paced.started(now)
     getattr(paced, how)()
     assert not paced.is_given_up
+    assert paced.limit == (8 if how == "succeeded" else 1)  # an error never speeds up
+    paced.started(now)
+    paced.succeeded()
     assert paced.limit == 8
     fail(paced, now, 7)
     assert paced.may_start(now)

@@ -97,7 +97,7 @@ def fetch_all(shelf: Shelf, rows: list[dict[str, Any]], rules: FetchRules = RULE
             shelf,
             ReadyQueue(),
             window=8,
-            on_photo=statuses.update,
+            on_photo=lambda found, _: statuses.update(found),
             clock=lambda: NOW,
         )
     )

@@ -37,8 +37,9 @@ _MAX_HELD_BYTES: Final = 48 * 1024 * 1024
 _WINDOW: Final = 4
 """Photos begun, per transfer: those of a host that is paused must not keep others waiting."""
 
-OnPhoto = Callable[[Counter[str]], None]
-"""Told of every finished photo: how many of its boxes ended in which status."""
+OnPhoto = Callable[[Counter[str], bool], None]
+"""Told of every finished photo: how many of its boxes ended in which status, and whether some host
+had an answer for it."""
 
 
 def _utc_now() -> datetime:
@@ -149,12 +150,13 @@ def fetch_batches(
             PhotoTask(row, rules, sources, ready.put).ask_next()
         if not num_open:
             break
-        crops = cut_photo(ready.get(), rules, buffer, clock)
+        photo = ready.get()
+        crops = cut_photo(photo, rules, buffer, clock)
         if crops is None:
             continue
         num_open -= 1
         if crops:
-            on_photo(Counter(row[t.STATUS] for row in crops))
+            on_photo(Counter(row[t.STATUS] for row in crops), photo.was_answered)
         rows += crops
         num_bytes += sum(len(row[t.JPEG] or b"") for row in crops)
         if len(rows) >= _MAX_ROWS or num_bytes >= _MAX_BYTES:

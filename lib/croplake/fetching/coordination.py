@@ -24,16 +24,14 @@ from typing import Any, Final, NamedTuple
 from croplake.fetching.pacing import Share
 from croplake.fetching.shares import Budgets
 
-_EVERY_S: Final = 0.5
-_EVERY_S_WHILE_WAITING: Final = 0.05
-_CONNECT_TIMEOUT_S: Final = 5.0
 _LEVEL_DOUBLES_IN_S: Final = 30.0
 _LONGEST_SILENCE_S: Final = 30.0
 """A task that says nothing for so long is gone, its machine with it."""
 _LONGEST_TOKEN_BYTES: Final = 256
 
-OnProgress = Callable[[int, Counter[str]], None]
-"""Told of further photos done and of their boxes' statuses, one call at a time."""
+OnProgress = Callable[[int, Counter[str], int], None]
+"""Told of further photos done, of their boxes' statuses, and of how many some host had an answer
+for; one call at a time."""
 
 
 class CoordinatorAddress(NamedTuple):
@@ -93,8 +91,8 @@ class Coordinator:
 
         Args:
             task: number of the connection.
-            said: `photos`, `statuses`, `wants` (hosts), `learned` (host to pause in seconds and
-                level).
+            said: `photos`, `answered` (of them), `statuses`, `wants` (hosts), `learned` (host to
+                pause in seconds and level).
 
         Returns:
             `shares` (host to the fields of `Share`; no entry: nothing is free yet) and `stop`.
@@ -102,7 +100,8 @@ class Coordinator:
         now = time.monotonic()
         with self._lock:
             if said.get("photos"):
-                self._on_progress(int(said["photos"]), Counter(said["statuses"]))
+                statuses = Counter[str](said["statuses"])
+                self._on_progress(int(said["photos"]), statuses, int(said["answered"]))
             for name, (paused_for_s, level) in said.get("learned", {}).items():
                 host = self._hosts.setdefault(name, _Host())
                 host.paused_until = max(host.paused_until, now + float(paused_for_s))

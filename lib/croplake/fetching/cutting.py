@@ -47,7 +47,15 @@ def cut_photo(
     if photo.answer is None:
         error, source = photo.failure()
         common |= {t.HTTP_STATUS: error.http_status, t.SOURCE: source}
-        return [common | box | _failure(error.status, error.detail) for box in task[BOXES_FIELD]]
+        # A photo whose host was left alone was not asked for: that is no try.
+        untried = 1 if error.status is Status.HOST_PAUSED else 0
+        return [
+            common
+            | box
+            | _failure(error.status, error.detail)
+            | {t.ATTEMPT: box[t.ATTEMPT] - untried}
+            for box in task[BOXES_FIELD]
+        ]
     answer, photo.answer = photo.answer, None
     try:
         if photo.source == "original" and rules.check_originals:

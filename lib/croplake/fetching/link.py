@@ -24,8 +24,9 @@ _CONNECT_TIMEOUT_S: Final = 5.0
 class CoordinatorLink:
     """A task's end: `transfers.Shares`, and a thread that talks to the driver.
 
-    A driver that cannot be reached costs the display and the exact division of the budgets (the
-    task takes an equal part), never the task.
+    A driver that cannot be reached costs the display and the exact division of the budgets: the
+    task takes an equal part of each. A host whose budget has no part for every task is then left
+    alone, its photos are due again in the next run.
 
     Attributes:
         is_stopping: whether no further photo is to be begun.
@@ -36,9 +37,10 @@ class CoordinatorLink:
     ) -> None:
         self.is_stopping = False
         self._address = address
+        self._budgets, self._num_tasks = budgets, num_tasks
         self._alone = EqualShares(budgets, num_tasks)
         self._changed = threading.Condition()
-        self._photos, self._statuses = 0, Counter[str]()
+        self._photos, self._answered, self._statuses = 0, 0, Counter[str]()
         self._wants: set[str] = set()
         self._granted: set[str] = set()
         self._learned: dict[str, tuple[float, float]] = {}
@@ -52,16 +54,22 @@ class CoordinatorLink:
         if self._address is not None:
             self._thread.start()
 
-    def add(self, statuses: Counter[str]) -> None:
-        """Counts one finished photo, whose boxes ended in these statuses."""
+    def add(self, statuses: Counter[str], was_answered: bool) -> None:
+        """Counts one finished photo.
+
+        Args:
+            statuses: in which its boxes ended.
+            was_answered: whether some host had an answer for it.
+        """
         with self._changed:
             self._photos += 1
+            self._answered += was_answered
             self._statuses += statuses
 
     def want(self, host: str) -> Share | None:
         """Asks the driver for a share; alone, takes an equal one."""
         if self._address is None:
-            return self._alone.want(host)
+            return self._want_alone(host)
         with self._changed:
             if host not in self._wants:
                 self._wants.add(host)
@@ -124,12 +132,14 @@ class CoordinatorLink:
             is_last = self._is_closing
             said = {
                 "photos": self._photos,
+                "answered": self._answered,
                 "statuses": self._statuses,
                 "learned": self._learned,
                 "wants": [] if is_last else sorted(self._wants),
             }
             line = json.dumps(said).encode() + b"\n"
-            self._photos, self._statuses, self._learned = 0, Counter(), {}
+            self._photos, self._answered, self._statuses = 0, 0, Counter()
+            self._learned = {}
         connection.sendall(line)
         answer = answers.readline()
         if not answer:
@@ -155,10 +165,18 @@ class CoordinatorLink:
     def _go_on_alone(self) -> None:
         with self._changed:
             self._address = None
-            missing = self._wants - self._granted
+            wants = set(self._wants)
+        for host in wants:
+            share = self._want_alone(host)
+            if share is not None and self._transfers is not None:
+                self._transfers.grant(host, share)
+
+    def _want_alone(self, host: str) -> Share | None:
+        if self._budgets.is_for_all(host, self._num_tasks):
+            return self._alone.want(host)
         if self._transfers is not None:
-            for host in missing:
-                self._transfers.grant(host, self._alone.want(host))
+            self._transfers.refuse(host)
+        return None
 
 
 @contextlib.contextmanager

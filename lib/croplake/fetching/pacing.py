@@ -144,9 +144,13 @@ class HostGate:
         self.level = min(1.0, self.level * (1 + 1 / _STEPS_TO_DOUBLE))
 
     def answered(self) -> None:
-        """A request ended in a refusal that concerns its photo alone (404, 403, …)."""
+        """A request ended in a refusal that concerns its photo alone (404, 403, …).
+
+        The host is there; but after a pause only a success opens it wide again.
+        """
         self.running -= 1
-        self._failures = self._pauses = 0
+        self._failures = 0
+        self._pauses = min(self._pauses, 1)
 
     def slowed(self, now: float, started_at: float, retry_after_s: float | None) -> None:
         """A request ended in 429 or 503.

@@ -9,9 +9,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import pyarrow as pa
 
 from croplake import tables as t
-from croplake.fetching.crop import (
-    Recipe,
-)
+from croplake.fetching.crop import Recipe
 from croplake.fetching.http import Answer
 from croplake.fetching.outcome import RETRIED_IN_RUN, TRANSIENT, PhotoError, Status
 from croplake.fetching.request import Deadline, OnDone, Request, StoppedError
@@ -185,6 +183,14 @@ class PhotoTask:
             wait_s=_FIRST_WAIT_S * (self._round - 1),
         )
         self._sources.submit(request)
+
+    @property
+    def was_answered(self) -> bool:
+        """Whether some host said something of this photo, and not merely that it cannot now."""
+        if self.source is not None:
+            return True
+        found = (error.http_status or 500 for error in self._failures.values())
+        return any(status < 500 and status != 429 for status in found)
 
     def failed(self, error: PhotoError) -> None:
         """The source that was asked is of no use; asks the next."""

@@ -24,6 +24,10 @@ class Budgets:
         """The budget of one host."""
         return self.by_host.get(host) or self.by_host[ANY_HOST]
 
+    def is_for_all(self, host: str, num_tasks: int) -> bool:
+        """Whether a host's budget has a part for each of so many tasks."""
+        return self.of(host).transfers >= num_tasks
+
     def share(self, host: str, num_tasks: int) -> Share:
         """One task's part of a host's budget, where so many tasks run at once.
 

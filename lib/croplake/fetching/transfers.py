@@ -70,6 +70,7 @@ class Transfers:
         self._inbox: deque[Request | Callable[[], None]] = deque()
         self._free: list[CurlTransfer] = []
         self._running: dict[pycurl.Curl, tuple[CurlTransfer, Request]] = {}
+        self._refused: set[str] = set()
         self._timer_at: float | None = None
         self._is_draining = self._is_closing = False
         self._failure: BaseException | None = None
@@ -114,6 +115,11 @@ class Transfers:
     def grant(self, host: str, share: Share) -> None:
         """Brings a share that `Shares.want` could not give at once, or a changed one."""
         self._inbox.append(lambda: self._take_share(host, share))
+        self.wake()
+
+    def refuse(self, host: str) -> None:
+        """Says that there will be no share: what is asked of the host ends as `host_paused`."""
+        self._inbox.append(lambda: self._refused.add(host))
         self.wake()
 
     def drain(self) -> None:
@@ -235,6 +241,12 @@ class Transfers:
     def _start_due(self, now: float) -> None:
         for host, queue in self._queues.items():
             gate = self._gates[host]
+            while queue and host in self._refused:
+                request = _first_of(queue)
+                detail = (
+                    f"{request.url}: no part of the budget of {host}, the driver is out of reach"
+                )
+                request.on_done(PhotoError(Status.HOST_PAUSED, detail))
             while queue:
                 if (self._is_draining or gate.is_given_up) and self._drop(queue, gate, now):
                     continue

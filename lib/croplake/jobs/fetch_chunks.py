@@ -19,7 +19,6 @@ from croplake import tables as t
 from croplake.errors import IncompleteError
 from croplake.fetching.batches import PartitionFetcher
 from croplake.fetching.coordination import Coordinator, CoordinatorAddress, coordinator
-from croplake.fetching.outcome import TRANSIENT
 from croplake.fetching.photo_task import FetchRules
 from croplake.jobs.context import JobContext
 from croplake.jobs.display import fetch_display
@@ -31,7 +30,7 @@ _CHUNKS_IN_FLIGHT: Final = 2
 _BYTES_PER_PIXEL: Final = 0.4
 """Of a crop that fills its recipe's square to three quarters: what photos take at quality 92."""
 HOPELESS_PHOTOS: Final = 500
-"""So many photos in a row without a crop, all for reasons that may pass: the network is gone."""
+"""So many photos in a row for which no host had an answer: the network is gone."""
 _GO_ON: Final = "run the same command again to go on"
 
 
@@ -41,7 +40,7 @@ class _Watch:
     def __init__(self, context: JobContext, plan: FetchPlan, running: Coordinator) -> None:
         self._context, self._plan, self._running = context, plan, running
         self._bytes_per_chunk = expected_bytes(context, plan) / max(1, len(plan.chunks))
-        self._photos_since_crop = 0
+        self._photos_since_answer = 0
         self.reason: str | None = None
 
     def stop(self, reason: str) -> None:
@@ -50,17 +49,15 @@ class _Watch:
             self.reason = reason
         self._running.stop()
 
-    def count(self, photos: int, statuses: Counter[str]) -> None:
+    def count(self, photos: int, statuses: Counter[str], answered: int) -> None:
         """Hears of finished photos."""
-        if statuses.keys() <= {str(status) for status in TRANSIENT}:
-            self._photos_since_crop += photos
-        else:
-            self._photos_since_crop = 0
-        if self._photos_since_crop >= HOPELESS_PHOTOS:
+        self._photos_since_answer = 0 if answered else self._photos_since_answer + photos
+        if self._photos_since_answer >= HOPELESS_PHOTOS:
             worst, _ = statuses.most_common(1)[0]
             self.stop(
-                f"none of the last {self._photos_since_crop:,} photos could be had ({worst}); is "
-                "the network there, and fetch.hosts as it should be?"
+                f"no host had an answer for the last {self._photos_since_answer:,} photos "
+                f"({worst}): either the network is gone, or all that is left lies on a host that "
+                "is; fetch.retry=none goes on without those"
             )
 
     def look_at_disk(self, chunks_under_way: int) -> None:
@@ -120,10 +117,10 @@ def fetch_chunks(context: JobContext, plan: FetchPlan) -> None:
     slots = context.spark.sparkContext.defaultParallelism
     watch: _Watch | None = None
 
-    def on_progress(photos: int, statuses: Counter[str]) -> None:
+    def on_progress(photos: int, statuses: Counter[str], answered: int) -> None:
         display.add(photos, statuses)
         if watch is not None:
-            watch.count(photos, statuses)
+            watch.count(photos, statuses, answered)
 
     with (
         fetch_display(context.console, plan.num_photos) as display,

@@ -9,9 +9,11 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from croplake import storage, summary
 from croplake import tables as t
+from croplake.errors import IncompleteError
 from croplake.jobs.context import Job, JobContext, latest_runs
 from croplake.jobs.fetch_chunks import check_disk, fetch_chunks
 from croplake.jobs.fetch_plan import recipe_of, write_plan
+from croplake.selection.todo import last_try
 
 
 def run(context: JobContext) -> None:
@@ -31,7 +33,11 @@ def run(context: JobContext) -> None:
             )
             check_disk(context, plan)
             started = time.monotonic()
-            fetch_chunks(context, plan)
+            try:
+                fetch_chunks(context, plan)
+            except IncompleteError:
+                _drop_superseded(context)
+                raise
             seconds = time.monotonic() - started
             context.counts["milliseconds from first request to last commit"] = round(1000 * seconds)
             rate = plan.num_photos / seconds
@@ -54,10 +60,10 @@ def _drop_superseded(context: JobContext) -> None:
         return
     crops = context.lake.read(t.CROPS).where(F.col(t.RECIPE_ID) == recipe_id)
     last = crops.groupBy(t.BOX_ID).agg(
-        F.max(t.HAS_CROP).alias("has_any_crop"), F.max(t.ATTEMPT).alias("last_attempt")
+        F.max(t.HAS_CROP).alias("has_any_crop"), F.max(last_try()).alias("last_try")
     )
     failures = crops.where(~F.col(t.HAS_CROP)).join(last, on=t.BOX_ID, how="inner")
-    is_current = ~F.col("has_any_crop") & (F.col(t.ATTEMPT) == F.col("last_attempt"))
+    is_current = ~F.col("has_any_crop") & (last_try() == F.col("last_try"))
     if failures.where(~is_current).isEmpty():
         return
     current = failures.where(is_current).select(*t.CROPS.columns)

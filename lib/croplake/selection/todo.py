@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.types import from_arrow_type
 
@@ -21,6 +21,11 @@ _HAS = "has_any_crop"
 _AT_HAND_TYPE = from_arrow_type(AT_HAND_TYPE)
 
 
+def last_try() -> Column:
+    """What orders the rows of a box: where its host was left alone, the number stays as it was."""
+    return F.struct(t.ATTEMPT, t.FETCHED_AT)
+
+
 def box_states(crops: DataFrame, recipe_id: str) -> DataFrame:
     """What the lake knows of each box under one recipe.
 
@@ -37,7 +42,7 @@ def box_states(crops: DataFrame, recipe_id: str) -> DataFrame:
         .agg(
             F.max(t.HAS_CROP).alias(_HAS),
             F.max(t.ATTEMPT).alias(t.ATTEMPT),
-            F.max_by(t.STATUS, t.ATTEMPT).alias(t.STATUS),
+            F.max_by(t.STATUS, last_try()).alias(t.STATUS),
         )
     )
 
@@ -66,7 +71,6 @@ def boxes_to_fetch(
         "all": F.lit(True),
         "none": F.lit(False),
     }[conf.retry]
-    # A photo whose host was left alone was not asked for: that is no try of its own.
     was_asked = F.col(t.STATUS) != Status.HOST_PAUSED.value
     has_tries_left = (F.col(t.ATTEMPT) < conf.max_attempts) | ~was_asked
     is_due = F.col(t.STATUS).isNull() | (failed & may_pass & has_tries_left)
