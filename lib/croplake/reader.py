@@ -56,24 +56,44 @@ class LakeReader:
         """Whether the table has been written."""
         return DeltaTable.is_deltatable(_address(self.path(name)))
 
+    def check_is_lake(self) -> None:
+        """Makes sure that somebody has written here.
+
+        Raises:
+            InputDataError: there is no table.
+        """
+        if not any(self.exists(table.name) for table in ALL_TABLES):
+            raise InputDataError(
+                f"{self.root}: no lake is there, no table was ever written; is lake.root right?"
+            )
+
     def tables(self) -> list[TableInfo]:
         """Every table that has been written, in the order the data takes."""
         return [self.info(table.name) for table in ALL_TABLES if self.exists(table.name)]
 
-    def info(self, name: str) -> TableInfo:
+    def info(self, name: str, *, partition: dict[str, str] | None = None) -> TableInfo:
         """A table's version, size and age.
+
+        Args:
+            name: of the table.
+            partition: partition columns and the value each counted file must have.
 
         Raises:
             InputDataError: there is no such table.
         """
         delta = self._open(name, None)
         files = delta.get_add_actions(flatten=True)
+        counted = set(range(files.num_rows))
+        for column, wanted in (partition or {}).items():
+            values = files.column(f"partition.{column}").to_pylist()
+            counted = {number for number in counted if str(values[number]).lower() == wanted}
+        rows, sizes = (files.column(name).to_pylist() for name in ("num_records", "size_bytes"))
         return TableInfo(
             name=name,
             path=self.path(name),
             version=delta.version(),
-            rows=sum(files.column("num_records").to_pylist()),
-            bytes=sum(files.column("size_bytes").to_pylist()),
+            rows=sum(rows[number] for number in counted),
+            bytes=sum(sizes[number] for number in counted),
             changed_at=datetime.fromtimestamp(delta.history(1)[0]["timestamp"] / 1000, UTC),
         )
 

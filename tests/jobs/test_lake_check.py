@@ -43,7 +43,7 @@ def test_every_check_holds_on_an_intact_lake(small: SmallLake) -> None:
     forget_on_paper(small, "f" * 16)
     findings = list(find_all(small.spark, str(small.folder), deep=True, num_keys=3))
     assert {finding.check.name: finding.num_broken for finding in findings} == dict.fromkeys(
-        ["schema_version", *CHECKS, "pictures"], 0
+        ["schema_version", "records", *CHECKS, "pictures"], 0
     )
 
 
@@ -69,17 +69,61 @@ def test_a_broken_lake_is_exit_code_4_and_json_is_all_that_is_printed(
     assert len(findings["one_crop_per_box"]["keys"]) == 2
     assert findings["one_crop_per_box"]["keys"][0].startswith(recipe_id)
     assert findings["catalog_keys"]["holds"] is True
-    assert "2 of 16 checks are broken: one_crop_per_box, every_box_has_its_row" in printed.err
+    assert "2 of 17 checks are broken: one_crop_per_box, every_box_has_its_row" in printed.err
     assert main(["lake", "check", "--conf", small.conf, "--keys", "2"]) == 4
     printed = capfd.readouterr()
     assert "one_crop_per_box: no box has two crops under one recipe; but:" in printed.out
     assert "… 3 in all" in printed.out
 
 
-def test_no_lake_is_exit_code_4(small: SmallLake, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [["check"], ["maintain"], ["forget", "0" * 16]])
+def test_where_no_lake_is_nothing_is_looked_at_made_or_noted(
+    small: SmallLake, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
     empty = ["--set", f"lake.root={tmp_path}/empty"]
-    assert main(["lake", "check", "--conf", small.conf, *empty]) == 4
+    assert main(["lake", *command, "--conf", small.conf, *empty]) == 4
+    assert "no lake is there" in capsys.readouterr().err
     assert not (tmp_path / "empty").exists()
+
+
+def found_broken(small: SmallLake) -> dict[str, str]:
+    findings = find_all(small.spark, str(small.folder), deep=False, num_keys=3)
+    return {finding.check.name: finding.keys[0] for finding in findings if finding.is_broken}
+
+
+def test_a_torn_commit_is_a_finding_not_the_end_of_the_check(small: SmallLake) -> None:
+    log = small.folder / "examples" / "_delta_log"
+    last = max(log.glob("*.json"))
+    last.write_bytes(last.read_bytes()[:100])
+    for checksum in log.glob("*.crc"):
+        checksum.unlink()
+    broken = found_broken(small)
+    assert broken
+    assert all(text.startswith("cannot be read: ") for text in broken.values())
+    assert "one_crop_per_box" not in broken
+
+
+def test_a_data_file_of_the_right_size_and_wrong_bytes_is_a_finding(small: SmallLake) -> None:
+    file = next((small.folder / "boxes").glob("*.parquet"))
+    file.write_bytes(bytes(file.stat().st_size))
+    for checksum in file.parent.glob(".*.crc"):
+        checksum.unlink()
+    assert "cannot be read: " in found_broken(small)["catalog_keys"]
+
+
+def test_what_a_model_notes_is_a_finding_where_it_is_torn(small: SmallLake) -> None:
+    (small.folder / "models" / MODEL_ID / "forgotten.json").write_text("{")
+    assert found_broken(small).keys() == {"files"}
+
+
+@pytest.mark.parametrize("number", ["-5", "0", "many"])
+def test_keys_are_counted_from_one_on(
+    small: SmallLake, capsys: pytest.CaptureFixture[str], number: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["lake", "check", "--conf", small.conf, f"--keys={number}"])
+    assert ended.value.code == 2
+    assert "is no whole number from 1 on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

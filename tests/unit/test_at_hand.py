@@ -106,6 +106,24 @@ def test_a_damaged_tar_is_refused_by_name(tmp_path: Path, keep: int) -> None:
         list(list_photos(str(tar)))
 
 
+def test_a_tar_with_a_damaged_header_is_refused_by_name(tmp_path: Path) -> None:
+    """tarfile itself takes that for the end, and would leave out the photos behind it."""
+    files = {f"{ONE[:-1]}{number}.jpg": b"1" * 600 for number in range(5)}
+    tar = write_tar(tmp_path / "odd.tar", files)
+    data = bytearray(tar.read_bytes())
+    data[2 * (512 + 1024) + 20] ^= 1
+    tar.write_bytes(data)
+    with pytest.raises(InputDataError, match=r"odd\.tar: damaged or cut off at byte 3,072"):
+        list(list_photos(str(tar)))
+
+
+def test_a_packed_archive_in_a_folder_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / f"{ONE}.jpg").write_bytes(b"1")
+    (tmp_path / "train_0.tar.gz").write_bytes(b"x")
+    with pytest.raises(InputDataError, match=r"train_0\.tar\.gz: a packed archive"):
+        list(list_photos(str(tmp_path)))
+
+
 def test_a_file_that_is_no_tar_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "odd.tar").write_bytes(b"no tar at all" * 100)
     with pytest.raises(InputDataError, match=r"odd\.tar: .*expected a plain tar file, whole"):

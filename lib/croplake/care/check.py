@@ -12,7 +12,6 @@ from pyspark.sql import functions as F  # noqa: N812
 from rich.console import Console
 from rich.table import Table as Grid
 
-from croplake import open_lake
 from croplake import tables as t
 from croplake.care.check_files import (
     FILE_CHECKS,
@@ -22,7 +21,7 @@ from croplake.care.check_files import (
     wrong_schema,
 )
 from croplake.care.check_rows import ROW_CHECKS
-from croplake.care.findings import Check, Finding, Scope, look
+from croplake.care.findings import Check, Finding, Scope, look, summary_of
 from croplake.care.pictures import BROKEN_SCHEMA, broken_pictures
 from croplake.care.pins import find_readers, runs_of
 from croplake.errors import InputDataError
@@ -51,10 +50,8 @@ def check_lake(
         num_keys: broken keys named for a check.
 
     Raises:
-        InputDataError: some check is broken, or there is no lake; the text names which.
+        InputDataError: some check is broken; the text names which.
     """
-    if not open_lake(root).tables():
-        raise InputDataError(f"{root}: no tables, so there is nothing to check")
     findings = list(find_all(spark, root, deep=deep, num_keys=num_keys))
     if as_json:
         print(json.dumps([finding.plain() for finding in findings], indent=2))  # noqa: T201
@@ -74,7 +71,13 @@ def find_all(spark: SparkSession, root: str, *, deep: bool, num_keys: int) -> It
     if wrong:
         return
     lake = Lake(spark, root)
-    scope = Scope(spark, lake, find_readers(lake), tuple(runs_of(lake)), num_keys)
+    try:
+        scope = Scope(spark, lake, find_readers(lake), tuple(runs_of(lake)), num_keys)
+    # Damage reaches every corner of the readers; whatever they raise, that is what was found.
+    except Exception as error:
+        yield Finding(_RECORDS_CHECK, 1, (summary_of(error),))
+        return
+    yield Finding(_RECORDS_CHECK, 0)
     for check in FILE_CHECKS:
         yield _look_if_written(check, scope)
     unreadable = {table.name for table in t.ALL_TABLES if _is_unreadable(scope, table)}
@@ -97,7 +100,10 @@ def _look_if_written(check: Check, scope: Scope) -> Finding:
 def _is_unreadable(scope: Scope, table: Table) -> bool:
     if not scope.lake.exists(table):
         return False
-    return any(missing_files(scope, table)) or any(wrong_schema(scope, table))
+    try:
+        return any(missing_files(scope, table)) or any(wrong_schema(scope, table))
+    except Exception:
+        return True
 
 
 def _find_broken_pictures(scope: Scope) -> DataFrame:
@@ -109,6 +115,9 @@ def _find_broken_pictures(scope: Scope) -> DataFrame:
     return pictures.mapInArrow(find, spark_schema(BROKEN_SCHEMA))
 
 
+_RECORDS_CHECK: Final = Check(
+    "records", "runs, and what models note of lost files, can be read", lambda scope: ()
+)
 _DEEP_CHECK: Final = Check(
     "pictures", "every crop decodes to its width and height", _find_broken_pictures, (t.CROPS,)
 )

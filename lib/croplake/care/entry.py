@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 
+from croplake import open_lake
 from croplake.conf import Settings
 from croplake.conf.loading import load_settings
 from croplake.jobs.entry import add_conf_arguments
@@ -40,7 +41,7 @@ def add_care_commands(parts: Any, epilog: str) -> None:  # noqa: ANN401  # argpa
     check.add_argument("--json", action="store_true", help="a list of objects, nothing else")
     check.add_argument(
         "--keys",
-        type=int,
+        type=_count,
         default=_SHOWN,
         metavar="N",
         help=f"broken keys shown for a check (default {_SHOWN})",
@@ -60,6 +61,12 @@ def add_care_commands(parts: Any, epilog: str) -> None:  # noqa: ANN401  # argpa
     )
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
 def _add(
     parts: Any,  # noqa: ANN401
     command: Callable[[argparse.Namespace], None],
@@ -75,6 +82,7 @@ def _add(
 
 def _maintain(arguments: argparse.Namespace) -> None:
     settings = load_settings(arguments.conf, arguments.overrides)
+    open_lake(settings.lake.root).check_is_lake()
     with _session("maintain", settings) as spark:
         from croplake.care.maintain import maintain, maintain_job
         from croplake.jobs.context import JobContext
@@ -90,6 +98,7 @@ def _maintain(arguments: argparse.Namespace) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     settings = load_settings(arguments.conf, arguments.overrides)
+    open_lake(settings.lake.root).check_is_lake()
     with _session("check", settings) as spark:
         from croplake.care.check import check_lake
 
@@ -108,6 +117,7 @@ def _forget(arguments: argparse.Namespace) -> None:
 
     settings = load_settings(arguments.conf, arguments.overrides)
     job = forget_job(arguments.image_ids, at_once=arguments.vacuum)
+    open_lake(settings.lake.root).check_is_lake()
     with _session("forget", settings) as spark:
         from croplake.jobs.way import run_job
 

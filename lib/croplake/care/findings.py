@@ -13,6 +13,7 @@ from croplake.lake import Lake
 from croplake.tables import Table
 
 KEY: Final = "key"
+_MOST_LETTERS: Final = 300
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,22 @@ class Finding:
 
 
 def look(check: Check, scope: Scope) -> Finding:
-    """Makes one check; where all is well that is one pass over the rows."""
+    """Makes one check; what cannot be read breaks it."""
+    try:
+        return _look(check, scope)
+    # Damage reaches every corner of the readers; whatever they raise, that is what was found.
+    except Exception as error:
+        return Finding(check, 1, (summary_of(error),))
+
+
+def summary_of(error: Exception) -> str:
+    """An error's kind and the first line of what it says."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"cannot be read: {type(error).__name__}: {lines[0][:_MOST_LETTERS]}"
+
+
+def _look(check: Check, scope: Scope) -> Finding:
+    """Where all is well that is one pass over the rows."""
     found = check.find(scope)
     if not isinstance(found, DataFrame):
         keys = sorted(found)

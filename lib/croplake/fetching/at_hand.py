@@ -35,13 +35,17 @@ def check_place(place: str) -> None:
     Raises:
         InputDataError: it is not there, or a packed archive.
     """
+    _check_not_packed(place)
+    if not storage.exists(place):
+        raise InputDataError(f"{place}: no such folder or tar file (fetch.at_hand)")
+
+
+def _check_not_packed(place: str) -> None:
     if _PACKED.search(place):
         raise InputDataError(
             f"{place}: a packed archive cannot be read in parts; unpack it into a folder or into a "
-            "plain .tar"
+            "plain .tar, or put it elsewhere"
         )
-    if not storage.exists(place):
-        raise InputDataError(f"{place}: no such folder or tar file (fetch.at_hand)")
 
 
 def list_photos(place: str) -> Iterator[tuple[str, AtHand]]:
@@ -54,7 +58,7 @@ def list_photos(place: str) -> Iterator[tuple[str, AtHand]]:
         Photo id, and where its bytes lie.
 
     Raises:
-        InputDataError: a tar file is damaged.
+        InputDataError: a tar file is damaged or cut off, or there is a packed archive.
     """
     if place.lower().endswith(".tar"):
         yield from _photos_of_tar(place)
@@ -64,6 +68,8 @@ def list_photos(place: str) -> Iterator[tuple[str, AtHand]]:
             yield from _photos_of_tar(file)
         elif (image_id := image_id_of(file)) is not None:
             yield image_id, AtHand(file, 0, -1)
+        else:
+            _check_not_packed(file)
 
 
 def _photos_of_tar(uri: str) -> Iterator[tuple[str, AtHand]]:
@@ -74,6 +80,13 @@ def _photos_of_tar(uri: str) -> Iterator[tuple[str, AtHand]]:
                 image_id = image_id_of(member.name) if member.isreg() else None
                 if image_id is not None:
                     yield image_id, AtHand(uri, member.offset_data, member.size)
+            # tarfile takes a damaged header for the end; the true end is a block of zeros.
+            stream.seek(tar.offset)
+            if bytes(stream.read(tarfile.BLOCKSIZE)) != bytes(tarfile.BLOCKSIZE):
+                raise InputDataError(
+                    f"{uri}: damaged or cut off at byte {tar.offset:,}; expected a plain tar file, "
+                    "whole"
+                )
     except tarfile.TarError as error:
         raise InputDataError(f"{uri}: {error}; expected a plain tar file, whole") from error
 

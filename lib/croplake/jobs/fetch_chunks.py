@@ -75,9 +75,10 @@ class _Watch:
 
 
 def expected_bytes(context: JobContext, plan: FetchPlan) -> float:
-    """What the plan's crops will take on the lake's disk: the lake's own mean, else a guess."""
+    """What the plan's crops will take on the lake's disk: by the recipe's mean, else a guess."""
     recipe = recipe_of(context.settings.fetch)
-    info = context.lake.reader.info(t.CROPS.name)
+    finished = {t.RECIPE_ID: recipe.recipe_id, t.HAS_CROP: "true"}
+    info = context.lake.reader.info(t.CROPS.name, partition=finished)
     guess = _BYTES_PER_PIXEL * 0.75 * recipe.max_side_px**2
     per_box = info.bytes / info.rows if info.rows >= 1000 else guess
     return per_box * plan.num_boxes
