@@ -14,9 +14,21 @@ from croplake import tables as t
 from croplake.errors import IncompleteError
 from croplake.jobs import fetch_chunks
 from croplake.miniature import MiniatureServer, World
-from tests.jobs.commands import at_request, check_complete, check_never_two, fetch_crops
+from tests.jobs.commands import (
+    at_request,
+    check_complete,
+    check_never_two,
+    fetch_crops,
+    write_conf,
+)
 from tests.jobs.crops import asked_photos, kept_boxes
-from tests.jobs.world import miniature_settings, rows_of, run
+from tests.jobs.world import (
+    hand_made_settings,
+    miniature_settings,
+    outside_environment,
+    rows_of,
+    run,
+)
 
 FEW = {"photos_per_task": 20, "transfers_per_task": 4}
 """Six chunks or so, and few photos under way when a run is stopped."""
@@ -57,6 +69,28 @@ def test_a_run_that_is_told_to_stop_commits_what_is_under_way_and_says_how_to_go
     assert {row[t.OUTCOME] for row in rows_of(settings, "runs")} >= {"incomplete"}
     run(spark, "fetch_crops", settings)
     check_complete(settings, finished)
+
+
+def test_a_job_that_is_told_to_end_before_its_chunks_closes_its_record(tmp_path: Path) -> None:
+    settings = hand_made_settings(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/classes.csv"
+        catalog = settings.catalog.model_copy(update={"classes": address})
+        settings = settings.model_copy(update={"catalog": catalog})
+        command = ["croplake", "ingest-catalog", "--conf", write_conf(settings, tmp_path)]
+        with subprocess.Popen(
+            command, env=outside_environment(), stderr=subprocess.PIPE, text=True
+        ) as process:
+            asked, _ = silent.accept()
+            with asked:
+                asked.recv(1)
+                terminate(process)
+                _, said = process.communicate()
+    assert process.returncode == 3, said
+    assert "croplake: interrupted" in said
+    (row,) = rows_of(settings, "runs")
+    assert (row[t.OUTCOME], row[t.DETAIL]) == ("failed", "KeyboardInterrupt: ")
+    assert row[t.ENDED_AT] is not None
 
 
 def test_a_run_does_not_start_where_its_crops_would_not_fit(

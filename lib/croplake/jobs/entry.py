@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -91,10 +93,24 @@ def surroundings(
 
     check_java()
     with (
+        _sigterm_as_ctrl_c(),
         world_served(settings, console) as served,
         spark_session(f"croplake {name}", settings.spark) as spark,
     ):
         yield spark, served
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """A job that is told to end closes its record and says how to go on, whatever it is at."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def guarded(command: Callable[[], None]) -> int:
