@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pyspark.sql import SparkSession
 
 from croplake import tables as t
 from croplake.conf import Settings
 from croplake.miniature import MiniatureServer, World
-from tests.jobs.world import rows_of
+from tests.jobs.world import rows_of, run
 
 Row = dict[str, Any]
 
@@ -87,3 +89,18 @@ def check_pixels(world: World, crops: list[Row], settings: Settings) -> None:
         seen |= {photo["kind"], photo["rotation_deg"]}
     assert np.mean(differences) <= 3
     assert {"colour", "grey", "cmyk", "progressive", "png", 0, 90, 270} <= seen
+
+
+def select_sound_photos(
+    spark: SparkSession, world: World, settings: Settings
+) -> tuple[list[str], dict[str, Path]]:
+    """Selects a dataset's boxes.
+
+    Returns:
+        The ids of its photos that every host serves well, sorted, and the mirror's file of each
+        photo of the world.
+    """
+    run(spark, "select_boxes", settings)
+    chosen = {row[t.IMAGE_ID] for row in kept_boxes(settings).values()}
+    files = {path.stem: path for path in (world.root / "mirror").rglob("*.jpg")}
+    return sorted(chosen - set(world.faults())), files

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 from croplake import tables as t
 from croplake.errors import InputDataError
 from croplake.miniature import MiniatureServer, World
-from tests.jobs.crops import asked_photos, check_pixels, kept_boxes
+from tests.jobs.crops import asked_photos, check_pixels, kept_boxes, select_sound_photos
 from tests.jobs.world import miniature_settings, rows_of, run
 
 
@@ -20,11 +20,7 @@ def test_photos_at_hand_in_folders_and_tars_are_not_asked_for(
 ) -> None:
     classes = {"name": "hand", "classes": ["Boat", "Fish"]}
     settings = miniature_settings(world, server, folder, dataset=classes)
-    run(spark, "select_boxes", settings)
-    wanted = sorted(
-        {row[t.IMAGE_ID] for row in kept_boxes(settings).values()} - set(world.faults())
-    )
-    files = {path.stem: path for path in (world.root / "mirror").rglob("*.jpg")}
+    wanted, files = select_sound_photos(spark, world, settings)
     loose, packed, damaged = wanted[:5], wanted[3:9], wanted[9]
     place = folder / "at hand" / "train"
     place.mkdir(parents=True)

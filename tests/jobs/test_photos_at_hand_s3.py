@@ -10,8 +10,8 @@ from croplake import storage
 from croplake import tables as t
 from croplake.miniature import MiniatureServer, World
 from tests.jobs.commands import check_complete, crops_of, fetch_crops
-from tests.jobs.crops import asked_photos, check_pixels, kept_boxes
-from tests.jobs.world import miniature_settings, run
+from tests.jobs.crops import asked_photos, check_pixels, select_sound_photos
+from tests.jobs.world import miniature_settings
 from tests.s3 import s3_server
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
@@ -27,11 +27,7 @@ def test_photos_in_a_bucket_loose_and_in_a_tar_are_not_asked_for(
 ) -> None:
     dataset = {"name": "bucket", "classes": ["Boat", "Fish"]}
     settings = miniature_settings(world, server, folder, dataset=dataset)
-    run(spark, "select_boxes", settings)
-    wanted = sorted(
-        {row[t.IMAGE_ID] for row in kept_boxes(settings).values()} - set(world.faults())
-    )
-    files = {path.stem: path for path in (world.root / "mirror").rglob("*.jpg")}
+    wanted, files = select_sound_photos(spark, world, settings)
     loose, packed = wanted[:6], wanted[6:12]
     with tarfile.open(folder / "photos.tar", "w") as tar:
         for image_id in packed:
