@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full check format bench reference lock clean
+.PHONY: help demo test test-full check format bench faults reference lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,6 +33,11 @@ bench: $(addprefix bench-,$(patsubst tests/benchmarks/bench_%.py,%,$(wildcard te
 
 bench-%: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench_$*
+
+faults: $(READY) ## Write the fault cases and what came of them in a run of fetch_crops
+	$(BIN)/python -m tests.faults.page > tests/faults/README.md
+	$(BIN)/python -m pytest tests/faults/test_faults_job.py -k all_faults
+	cp build/fault_cases.md tests/faults/OUTCOMES.md
 
 reference: $(READY) ## Write the configuration reference from the models
 	$(BIN)/python -m croplake.conf.reference > conf/README.md

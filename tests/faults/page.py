@@ -1,6 +1,6 @@
 """The fault cases as Markdown: what is promised of each, and what came of it in a run.
 
-`python -m tests.faults.page > tests/faults/README.md` writes the promises.
+`make faults` writes both.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ _LONGEST_DETAIL: Final = 120
 _INTRO: Final = f"""\
 # Faults of photos' hosts
 
-Generated from `tests/faults/cases.py` by `python -m tests.faults.page`; do not edit.
+Generated from `tests/faults/cases.py` by `make faults`; do not edit.
 
 {len(CASES)} photos whose hosts misbehave, each in its own way, on loopback, a few sound ones among
 them. `test_faults.py` has all of them in one partition at once, `test_faults_job.py` in one run of
 `fetch_crops`. Every photo ends with the status below on all its boxes, within its own time
 ({PHOTO_TIMEOUT_S:g} s here, `fetch.photo_timeout_s` in the settings); none hangs, none fails a
-task, none loses a row. `build/fault_cases*.md` says what came of them in the last run, with times.
+task, none loses a row. [OUTCOMES.md](OUTCOMES.md) says what came of them in a run, with times;
+`make faults` writes it anew.
 
 "Requests" is what the photo's hosts see: what may pass is tried once more in the same run.
 "Detail" is a piece of what the `detail` column says.

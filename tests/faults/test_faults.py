@@ -94,9 +94,7 @@ def test_there_are_cases_enough_and_each_has_a_name_of_its_own() -> None:
 
 def test_the_page_of_the_cases_is_current() -> None:
     expected = page.promises_page()
-    assert page.PROMISES.read_text(encoding="utf-8") == expected, (
-        "run: python -m tests.faults.page > tests/faults/README.md"
-    )
+    assert page.PROMISES.read_text(encoding="utf-8") == expected, "run: make faults"
 
 
 def redirects_home_and_hangs_up(visit: Visit) -> None:

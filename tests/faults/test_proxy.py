@@ -182,7 +182,7 @@ def refused_by(proxy: ForwardProxy, url: str, monkeypatch: pytest.MonkeyPatch) -
         return fetch(url)
 
 
-@pytest.mark.parametrize(("code", "status"), [(407, "refused"), (502, "server_error")])
+@pytest.mark.parametrize(("code", "status"), [(407, "host_unreachable"), (502, "server_error")])
 def test_a_proxy_that_will_not_is_told_by_its_own_answer(
     code: int, status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pycurl
 import pytest
@@ -26,6 +27,7 @@ from tests.faults.server import FaultServer, Visit
 
 pytestmark = pytest.mark.timeout(60)
 HOST, OTHER = "one.example", "two.example"
+MIB = 1024 * 1024
 Ends = queue.SimpleQueue[tuple[str, Answer | PhotoError]]
 
 
@@ -213,6 +215,40 @@ def test_nothing_starts_while_there_is_no_room_and_all_goes_on_when_there_is(
         is_free.set()
         transfers.wake()
         assert {ends.get(timeout=10)[0] for _ in range(3)} == {"first", "second", "third"}
+
+
+def fetch_large(
+    num_photos: int, max_held: int, max_bytes: int
+) -> tuple[int, list[Answer | PhotoError]]:
+    """Large bodies at once, and the most bytes that they held together."""
+    ends: Ends = queue.SimpleQueue()
+    most = 0
+
+    def has_room(num_bytes: int) -> bool:
+        nonlocal most
+        most = max(most, num_bytes)
+        return num_bytes < max_held
+
+    shares = EqualShares(Budgets({"*": HostBudget(num_photos)}))
+    with FaultServer({HOST: serves(bytes(8 * MIB))}) as server:
+        rules = replace(limits(server, photo_timeout_s=30.0), max_bytes=max_bytes)
+        with Transfers(rules, shares, max_transfers=num_photos, has_room=has_room) as transfers:
+            for number in range(num_photos):
+                transfers.submit(request(str(number), ends, Deadline(30.0)))
+            ended = [ends.get(timeout=40)[1] for _ in range(num_photos)]
+    return most, ended
+
+
+def test_large_bodies_come_in_one_after_the_other_where_there_is_no_room_for_all() -> None:
+    most, ends = fetch_large(10, 4 * MIB, 16 * MIB)
+    assert [len(ended.body) for ended in ends if isinstance(ended, Answer)] == [8 * MIB] * 10
+    assert most < 4 * MIB + 8 * MIB + 10 * MIB
+
+
+def test_a_body_that_waited_for_room_ends_at_its_limit_all_the_same() -> None:
+    _, ends = fetch_large(10, 1 * MIB, 6 * MIB)
+    statuses = [ended.status for ended in ends if isinstance(ended, PhotoError)]
+    assert statuses == [Status.TOO_MANY_BYTES] * 10
 
 
 def test_a_name_that_leads_inside_on_its_second_look_up_is_refused_before_it_connects(

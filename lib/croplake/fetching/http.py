@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, quote, urlunsplit
@@ -28,6 +29,8 @@ _CA_VARIABLES: Final = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
 _TOO_LARGE: Final = 100
 """CURLE_TOO_LARGE, which pycurl does not name: a header line beyond libcurl's 100 KB."""
 _PROXY_FAILED: Final = 97
+_SMALL_BODY_BYTES: Final = 1024 * 1024
+"""So much of a body is taken in any case."""
 
 _OF_CURL: Final = {
     pycurl.E_URL_MALFORMAT: Status.BAD_ADDRESS,
@@ -37,6 +40,7 @@ _OF_CURL: Final = {
     _PROXY_FAILED: Status.HOST_UNREACHABLE,
     pycurl.E_COULDNT_CONNECT: Status.HOST_UNREACHABLE,
     pycurl.E_PEER_FAILED_VERIFICATION: Status.BAD_CERTIFICATE,
+    pycurl.E_SSL_CACERT_BADFILE: Status.BAD_CERTIFICATE,
     pycurl.E_PARTIAL_FILE: Status.INCOMPLETE,
     pycurl.E_BAD_CONTENT_ENCODING: Status.BAD_ANSWER,
     pycurl.E_FTP_WEIRD_SERVER_REPLY: Status.BAD_ANSWER,
@@ -101,9 +105,22 @@ class CurlTransfer:
         num_bytes: of the body, so far.
     """
 
-    def __init__(self, limits: HttpLimits, rules: AddressRules) -> None:
+    def __init__(
+        self,
+        limits: HttpLimits,
+        rules: AddressRules,
+        may_grow: Callable[[CurlTransfer], bool] = lambda transfer: True,
+    ) -> None:
+        """Makes the handle.
+
+        Args:
+            limits: of each request.
+            rules: of addresses.
+            may_grow: asked when a large body goes on; what it denies waits for `go_on`.
+        """
         self._limits = limits
         self._rules = rules
+        self._may_grow = may_grow
         self.curl = curl = pycurl.Curl()
         curl.setopt(pycurl.NOSIGNAL, 1)
         curl.setopt(pycurl.FOLLOWLOCATION, 0)
@@ -164,6 +181,14 @@ class CurlTransfer:
         curl.setopt(pycurl.TIMEOUT_MS, max(1, int(timeout_s * 1000)))
         connect_s = min(self._limits.connect_timeout_s, timeout_s)
         curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(connect_s * 1000)))
+
+    def go_on(self) -> None:
+        """Reads on after `may_grow` has denied it.
+
+        Raises:
+            pycurl.error: the body that had waited goes beyond a limit.
+        """
+        self.curl.pause(pycurl.PAUSE_CONT)
 
     def redirect(self) -> str | None:
         """Where the answer sends to, as an absolute address; None where it does not."""
@@ -232,6 +257,9 @@ class CurlTransfer:
         return None
 
     def _write(self, data: bytes) -> int | None:
+        is_large = self._http_status == 200 and self.num_bytes > _SMALL_BODY_BYTES
+        if is_large and not self._may_grow(self):
+            return int(pycurl.WRITEFUNC_PAUSE)
         self.num_bytes += len(data)
         if self._http_status != 200:
             return None if self.num_bytes <= _MAX_ERROR_BODY_BYTES else 0
@@ -266,6 +294,8 @@ class CurlTransfer:
             return PhotoError(Status.BUSY, detail, code, retry_after_s=asked_s or None)
         if code >= 500:
             return PhotoError(Status.SERVER_ERROR, detail, code)
+        if code == 407 and self._proxy:
+            return PhotoError(Status.HOST_UNREACHABLE, f"{detail} of the proxy", code)
         return PhotoError(Status.REFUSED, detail, code)
 
 

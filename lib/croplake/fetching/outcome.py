@@ -51,6 +51,7 @@ TRANSIENT = frozenset(
         Status.HOST_UNKNOWN,
         Status.HOST_UNREACHABLE,
         Status.HOST_PAUSED,
+        Status.BAD_CERTIFICATE,
         Status.TIMED_OUT,
         Status.CONNECTION_BROKEN,
         Status.BAD_ANSWER,
@@ -75,7 +76,7 @@ HOST_FAILURES = frozenset(
 )
 """Statuses that say something of the host, not of the photo: many in a row pause the host."""
 
-RETRIED_IN_RUN = TRANSIENT - {Status.HOST_UNKNOWN, Status.HOST_PAUSED}
+RETRIED_IN_RUN = TRANSIENT - {Status.HOST_UNKNOWN, Status.HOST_PAUSED, Status.BAD_CERTIFICATE}
 """Statuses for which a source is asked once more within the same run."""
 
 

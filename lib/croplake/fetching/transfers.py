@@ -55,7 +55,8 @@ class Transfers:
             limits: of each request.
             shares: of the hosts' budgets.
             max_transfers: requests under way at once, over all hosts.
-            has_room: whether another may start, given the bytes of those under way.
+            has_room: whether another may start, or a large body grow, given the bytes of those
+                under way.
             on_failure: told of a defect that has ended the thread.
         """
         self._limits, self._shares, self._has_room = limits, shares, has_room
@@ -70,6 +71,7 @@ class Transfers:
         self._inbox: deque[Request | Callable[[], None]] = deque()
         self._free: list[CurlTransfer] = []
         self._running: dict[pycurl.Curl, tuple[CurlTransfer, Request]] = {}
+        self._paused: set[CurlTransfer] = set()
         self._refused: set[str] = set()
         self._timer_at: float | None = None
         self._is_draining = self._is_closing = False
@@ -171,6 +173,7 @@ class Transfers:
             self._enqueue(heapq.heappop(self._later)[2])
         self._end_overdue(now)
         self._start_due(now)
+        self._go_on_with_paused()
         self._let_go_of_idle()
 
     def _wait_s(self, now: float) -> float:
@@ -277,7 +280,7 @@ class Transfers:
         ends_at = request.deadline.start(now)
         if request.ends_at is None:
             request.ends_at = now + (ends_at - now) * request.part_of_rest
-        transfer = self._free.pop() if self._free else CurlTransfer(self._limits, self._rules)
+        transfer = self._free.pop() if self._free else self._new_transfer()
         try:
             transfer.prepare(request.url, request.ends_at - now, request.expected_bytes)
         except PhotoError as error:
@@ -293,6 +296,25 @@ class Transfers:
         gate.started(now)
         self._running[transfer.curl] = (transfer, request)
         self._multi.add_handle(transfer.curl)
+
+    def _new_transfer(self) -> CurlTransfer:
+        return CurlTransfer(self._limits, self._rules, self._may_grow)
+
+    def _may_grow(self, transfer: CurlTransfer) -> bool:
+        """Whether a large body may go on; the oldest always may, so that there will be room."""
+        if transfer.curl is next(iter(self._running)) or self._has_room(self.num_bytes_held):
+            return True
+        self._paused.add(transfer)
+        return False
+
+    def _go_on_with_paused(self) -> None:
+        for transfer, _ in list(self._running.values()) if self._paused else ():
+            if transfer in self._paused and self._may_grow(transfer):
+                self._paused.discard(transfer)
+                try:
+                    transfer.go_on()
+                except pycurl.error as error:
+                    self._finish(transfer.curl, error.args)
 
     def _reap(self) -> None:
         while True:
@@ -319,6 +341,7 @@ class Transfers:
         # Nor is an answer that surprises us.
         except Exception as error:
             ended = _unexpected(request, error)
+        self._paused.discard(transfer)
         self._free.append(transfer)
         self._note(request, ended)
         if target is not None:

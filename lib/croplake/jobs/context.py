@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -15,7 +16,7 @@ from rich.console import Console
 
 from croplake import tables as t
 from croplake.conf import Settings
-from croplake.errors import InputDataError
+from croplake.errors import InputDataError, SettingsError
 from croplake.fetching.http import HttpLimits
 from croplake.fetching.pacing import HostBudget
 from croplake.fetching.shares import Budgets
@@ -77,9 +78,13 @@ class JobContext:
         return self.read_table(t.FORGOTTEN_PHOTOS).select(t.IMAGE_ID).distinct()
 
     def http_limits(self) -> HttpLimits:
-        """The settings' limits of a download."""
+        """The settings' limits of a download.
+
+        Raises:
+            SettingsError: the certificates to trust are not there.
+        """
         fetch = self.settings.fetch
-        return HttpLimits(
+        limits = HttpLimits(
             connect_timeout_s=fetch.connect_timeout_s,
             read_timeout_s=fetch.read_timeout_s,
             photo_timeout_s=fetch.photo_timeout_s,
@@ -90,6 +95,12 @@ class JobContext:
             ca_file=fetch.ca_file,
             contact=fetch.contact,
         )
+        if not Path(limits.ca_bundle).is_file():
+            raise SettingsError(
+                f"{limits.ca_bundle}: no such file; expected the certificates to trust as PEM "
+                "(fetch.ca_file, or SSL_CERT_FILE in the environment)"
+            )
+        return limits
 
     def host_budgets(self) -> Budgets:
         """The settings' budgets of hosts."""
