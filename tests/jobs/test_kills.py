@@ -8,7 +8,10 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,7 +33,8 @@ from tests.jobs.world import LAKE_FOLDER, miniature_settings, run
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
 
-NUM_KILLS = 20
+NUM_KILLS, NUM_LATE = 20, 5
+_ALMOST_ALL, _END_S = 240, 6.0
 FEW = {"photos_per_task": 15, "transfers_per_task": 8}
 
 
@@ -45,10 +49,13 @@ def test_a_run_that_is_killed_at_20_random_moments_loses_and_doubles_nothing(
         with serve_world(world) as server:
             settings = miniature_settings(world, server, folder, fetch=FEW)
             # The whole run asks about 250 times; the n-th request is a moment that can be named.
-            moment = chances.randrange(1, 240)
+            # What comes after the last, commits and the end of the run, has its share by the clock.
+            is_late = number >= NUM_KILLS - NUM_LATE
+            moment = _ALMOST_ALL if is_late else chances.randrange(1, _ALMOST_ALL)
+            delay_s = chances.uniform(0, _END_S) if is_late else 0.0
             with (
                 fetch_crops(settings, folder) as process,
-                at_request(server, moment, lambda process=process: kill_group(process)) as killed,  # type: ignore[misc]
+                killed_at_request(server, moment, process, delay_s) as killed,
             ):
                 process.communicate()
             assert killed.is_set()
@@ -59,6 +66,19 @@ def test_a_run_that_is_killed_at_20_random_moments_loses_and_doubles_nothing(
         shutil.rmtree(folder)
     assert min(landed) == 0
     assert max(landed) > 100
+
+
+@contextmanager
+def killed_at_request(
+    server: MiniatureServer, moment: int, process: subprocess.Popen[str], delay_s: float
+) -> Iterator[threading.Event]:
+    """Kills a command some time after the n-th request."""
+    timer = threading.Timer(delay_s, kill_group, [process])
+    with at_request(server, moment, timer.start) as asked:
+        yield asked
+    timer.cancel()
+    if asked.is_set():
+        timer.join()
 
 
 def test_a_driver_that_dies_between_data_and_commit_leaves_data_that_nobody_reads(
