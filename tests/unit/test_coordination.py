@@ -57,6 +57,18 @@ def share_of(running: Coordinator, task: int, *wants: str, **said: Any) -> Share
 # --- the driver's book-keeping --------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("uptime_s", [0.0, 3600.0, 1e5, 1e9])
+def test_shares_are_given_however_long_the_machine_has_been_up(
+    uptime_s: float, clock: Clock
+) -> None:
+    clock.now = uptime_s
+    running = driver(budgets(transfers=4), num_tasks=1)
+    assert share_of(running, 1, HOST) == Share(4)
+    share_of(running, 1, HOST, learned={HOST: [0.0, 0.25]})
+    clock.now += 1e6
+    assert share_of(running, 1, HOST) == Share(4)
+
+
 @pytest.mark.parametrize(("transfers", "holders"), [(1, 1), (2, 2), (3, 3), (4, 4), (9, 4)])
 def test_no_more_tasks_have_a_share_than_the_budget_has_parts(transfers: int, holders: int) -> None:
     running = driver(budgets(transfers))

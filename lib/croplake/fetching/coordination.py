@@ -25,6 +25,9 @@ from croplake.fetching.pacing import Share
 from croplake.fetching.shares import Budgets
 
 _LEVEL_DOUBLES_IN_S: Final = 30.0
+_MOST_DOUBLINGS: Final = 64.0
+"""By then any level is 1 again; the clock counts from the machine's start, and 2 to the power of
+days is no number any more."""
 _LONGEST_SILENCE_S: Final = 30.0
 """A task that says nothing for so long is gone, its machine with it."""
 _LONGEST_TOKEN_BYTES: Final = 256
@@ -63,7 +66,8 @@ class _Host:
 
     def current_level(self, now: float) -> float:
         """The pace it was found to bear, which is forgotten with time."""
-        return min(1.0, self.level * 2 ** ((now - self.level_at) / _LEVEL_DOUBLES_IN_S))
+        doublings = min((now - self.level_at) / _LEVEL_DOUBLES_IN_S, _MOST_DOUBLINGS)
+        return min(1.0, self.level * 2**doublings)
 
 
 class Coordinator:
