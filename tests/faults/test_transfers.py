@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import socket
 import threading
@@ -193,6 +194,19 @@ def test_transfers_can_be_closed_whatever_their_thread_is_at(server: FaultServer
         for _ in range(number % 4):
             transfers.submit(request("a b", ends, Deadline(60.0)))
         transfers.close()
+
+
+def test_what_the_driver_still_says_after_the_end_harms_nobody(server: FaultServer) -> None:
+    """The link to the driver ends after the transfers do, and may bring a share in between."""
+    transfers = Transfers(limits(server), NoShares(), max_transfers=4)
+    transfers.close()
+    reader, writer = os.pipe()  # takes the numbers that were let go
+    transfers.grant(HOST, Share(1))
+    transfers.drain()
+    transfers.refuse(HOST)
+    os.close(writer)
+    assert os.read(reader, 1) == b""
+    os.close(reader)
 
 
 def test_nothing_starts_while_there_is_no_room_and_all_goes_on_when_there_is(

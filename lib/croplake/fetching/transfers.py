@@ -74,9 +74,10 @@ class Transfers:
         self._paused: set[CurlTransfer] = set()
         self._refused: set[str] = set()
         self._timer_at: float | None = None
-        self._is_draining = self._is_closing = False
+        self._is_draining = self._is_closing = self._is_closed = False
         self._failure: BaseException | None = None
         self._epoll = select.epoll()
+        self._wake_lock = threading.Lock()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wake_fd, select.EPOLLIN)
         self._multi = pycurl.CurlMulti()
@@ -130,17 +131,21 @@ class Transfers:
         self.wake()
 
     def wake(self) -> None:
-        """Makes the thread look again, e.g. because there is room."""
+        """Makes the thread look again, e.g. because there is room; nothing once it is closed."""
         if threading.current_thread() is not self._thread:
-            os.eventfd_write(self._wake_fd, 1)
+            with self._wake_lock:
+                if not self._is_closed:
+                    os.eventfd_write(self._wake_fd, 1)
 
     def close(self) -> None:
         """Ends all transfers and the thread."""
         self._is_closing = True
-        os.eventfd_write(self._wake_fd, 1)
+        self.wake()
         self._thread.join()
         # Not by the thread, which may end before: others would write to whoever has the number.
-        os.close(self._wake_fd)
+        with self._wake_lock:
+            self._is_closed = True
+            os.close(self._wake_fd)
 
     # --- the thread -----------------------------------------------------------------------------
 
