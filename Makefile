@@ -31,6 +31,8 @@ format: $(READY) ## Format and mend what can be mended
 
 bench: $(addprefix bench-,$(patsubst tests/benchmarks/bench_%.py,%,$(wildcard tests/benchmarks/bench_*.py))) ## All benchmarks; one: make bench-NAME
 
+bench-catalog: $(READERS_READY)
+
 bench-%: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench_$*
 
@@ -39,8 +41,8 @@ faults: $(READY) ## Write the fault cases and what came of them in a run of fetc
 	$(BIN)/python -m pytest tests/faults/test_faults_job.py -k all_faults
 	cp build/fault_cases.md tests/faults/OUTCOMES.md
 
-reference: $(READY) ## Write the configuration reference from the models
-	$(BIN)/python -m croplake.conf.reference > conf/README.md
+reference: $(READY) ## Write the configuration reference and its JSON Schemas from the models
+	$(BIN)/python -m croplake.conf.reference conf
 
 lock: $(READY) ## Resolve the dependencies anew into requirements.lock and tests/readers/requirements.lock
 	$(BIN)/python -m venv build/lock

@@ -12,8 +12,15 @@ from rich.table import Table
 
 from croplake import __version__, open_lake
 from croplake.care.entry import add_care_commands
+from croplake.catalog.listing import add_classes_command
 from croplake.conf.loading import load_settings
-from croplake.jobs.entry import JOB_SUMMARIES, add_conf_arguments, guarded, run_named
+from croplake.jobs.entry import (
+    COMMAND_SUMMARIES,
+    add_command_arguments,
+    add_conf_arguments,
+    guarded,
+    run_named,
+)
 from croplake.reader import TableInfo
 from croplake.summary import titled
 
@@ -33,10 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     arguments = _parser().parse_args(argv)
-    if arguments.command == "lake":
-        return guarded(lambda: arguments.command_of_lake(arguments))
+    if "run" in arguments:
+        return guarded(lambda: arguments.run(arguments))
     name = arguments.command.replace("-", "_")
-    return guarded(lambda: run_named(name, arguments.conf, arguments.overrides))
+    return guarded(lambda: run_named(name, arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,12 +54,13 @@ def _parser() -> argparse.ArgumentParser:
         "run", help="all of the jobs below in order; goes on where it stopped"
     )
     add_conf_arguments(run)
-    for name, summary in JOB_SUMMARIES.items():
-        add_conf_arguments(commands.add_parser(name, help=summary, epilog=_EXIT_CODES))
+    for name, summary in COMMAND_SUMMARIES.items():
+        add_command_arguments(commands.add_parser(name, help=summary, epilog=_EXIT_CODES), name)
+    add_classes_command(commands, _EXIT_CODES)
     lake = commands.add_parser("lake", help="looks at the lake and takes care of it")
     parts = lake.add_subparsers(dest="part", required=True, metavar="WHAT")
     tables = parts.add_parser("tables", help="every table: version, rows, bytes, age")
-    tables.set_defaults(command_of_lake=_print_tables)
+    tables.set_defaults(run=_print_tables)
     add_conf_arguments(tables)
     tables.add_argument("--json", action="store_true", help="a list of objects, nothing else")
     add_care_commands(parts, _EXIT_CODES)

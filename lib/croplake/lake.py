@@ -136,6 +136,14 @@ class Lake:
                     raise
         return self.version(table)
 
+    def restore(self, table: Table, version: int | None) -> None:
+        """Brings a table back to an earlier version, as a new one; None is before its first row."""
+        delta = DeltaTable.forPath(self._spark, self._spark_path(table))
+        if version is None:
+            delta.delete()
+        else:
+            delta.restoreToVersion(version)
+
     def delete(self, table: Table, where: str) -> None:
         """Takes rows that a condition names out of a table, in one commit; none is no commit."""
         DeltaTable.forPath(self._spark, self._spark_path(table)).delete(where)

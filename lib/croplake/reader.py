@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
@@ -104,6 +105,17 @@ class LakeReader:
             InputDataError: there is no such table.
         """
         return int(self._open(name, None).version())
+
+    def notes(self, name: str) -> list[dict[str, Any]]:
+        """What commits were given to keep (`Lake.replace`), the last commit's first.
+
+        Commits without such a note, and those whose log entries are gone, are left out.
+
+        Raises:
+            InputDataError: there is no such table.
+        """
+        kept = (entry.get("userMetadata") for entry in self._open(name, None).history())
+        return [json.loads(note) for note in kept if note]
 
     def files(
         self, name: str, *, version: int | None = None, partition: dict[str, str] | None = None

@@ -7,30 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import pyspark
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from croplake.conf import SparkConf
-from croplake.errors import IncompleteError, SettingsError
-
-DELTA_JARS: Final = (
-    "io.delta:delta-spark_4.0_2.13:4.4.0",
-    "io.delta:delta-storage:4.4.0",
-    "io.delta:delta-kernel-api:4.4.0",
-    "io.delta:delta-kernel-defaults:4.4.0",
-    "io.delta:delta-kernel-unitycatalog:4.4.0",
-    "io.unitycatalog:unitycatalog-client:0.6.0",
-    "io.unitycatalog:unitycatalog-hadoop:0.6.0",
-    "com.fasterxml.jackson.datatype:jackson-datatype-jdk8:2.13.5",
-)
-"""Delta by Maven coordinates, without what Spark brings itself (87 MB of it)."""
+from croplake.errors import SettingsError
+from croplake.jars import delta_jars, s3_jars
 
 _PROPERTIES: Final = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -52,13 +39,15 @@ _PROPERTIES: Final = {
     "spark.dynamicAllocation.enabled": "false",
     # A photo's row carries its crops: small batches bound a task's memory.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "64",
+    # Spark asks Parquet for the span of a long list of values, and for each value of a short one.
+    "spark.sql.parquet.pushdown.inFilterThreshold": "1000",
     # crops has two partitions a recipe: two open files cost less than sorting rows full of bytes.
     "spark.sql.maxConcurrentOutputFileWriters": "4",
 }
 
 
 @contextmanager
-def spark_session(app: str, conf: SparkConf) -> Iterator[SparkSession]:
+def spark_session(app: str, conf: SparkConf, *, with_s3: bool = False) -> Iterator[SparkSession]:
     """Opens the session for a job, and closes it if it was not open before.
 
     Under spark-submit the JVM is already there: its master and properties stand, Delta is added.
@@ -66,30 +55,32 @@ def spark_session(app: str, conf: SparkConf) -> Iterator[SparkSession]:
     Args:
         app: name shown in Spark's pages.
         conf: master and further properties.
+        with_s3: whether `s3a://` addresses are read or written; endpoint and region come from the
+            environment (`AWS_ENDPOINT_URL`, `AWS_REGION`), as credentials do.
 
     Yields:
         The session.
 
     Raises:
         SettingsError: no Java, or a wrong one.
-        IncompleteError: Delta's jars could not be fetched.
+        IncompleteError: jars could not be fetched.
     """
     active = SparkSession.getActiveSession()
     if active is not None:
         yield active
         return
-    spark = _start(app, conf)
+    spark = _start(app, conf, with_s3=with_s3)
     try:
         yield spark
     finally:
         spark.stop()
 
 
-def _start(app: str, conf: SparkConf) -> SparkSession:
+def _start(app: str, conf: SparkConf, *, with_s3: bool) -> SparkSession:
     check_java()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    jars = delta_jars()
+    jars = delta_jars() + (s3_jars() if with_s3 else [])
     under_submit = "PYSPARK_GATEWAY_PORT" in os.environ
     master = _prepare_submitted(jars) if under_submit else conf.master
     builder = SparkSession.builder.appName(app)
@@ -105,7 +96,7 @@ def _start(app: str, conf: SparkConf) -> SparkSession:
 
 
 def _properties(conf: SparkConf, jars: list[Path], *, local: bool) -> dict[str, str]:
-    properties = dict(_PROPERTIES)
+    properties = _PROPERTIES | _s3_properties()
     log4j = importlib.resources.files("croplake").joinpath("log4j2.properties")
     properties["spark.driver.extraJavaOptions"] = f"-Dlog4j2.configurationFile=file:{log4j}"
     if local:
@@ -121,6 +112,18 @@ def _properties(conf: SparkConf, jars: list[Path], *, local: bool) -> dict[str, 
     properties |= conf.properties
     own = [conf.properties["spark.jars"]] if "spark.jars" in conf.properties else []
     properties["spark.jars"] = ",".join([*own, *(str(jar) for jar in jars)])
+    return properties
+
+
+def _s3_properties() -> dict[str, str]:
+    """Where Hadoop finds S3, as the environment tells every other client."""
+    properties = {}
+    if endpoint := os.environ.get("AWS_ENDPOINT_URL"):
+        properties["spark.hadoop.fs.s3a.endpoint"] = endpoint
+        # A server of one's own seldom has a host name for each bucket.
+        properties["spark.hadoop.fs.s3a.path.style.access"] = "true"
+    if region := os.environ.get("AWS_REGION"):
+        properties["spark.hadoop.fs.s3a.endpoint.region"] = region
     return properties
 
 
@@ -179,56 +182,3 @@ def check_java() -> None:
     version = words[1] if len(words) > 1 else "unknown"
     if version.split(".")[0] not in ("17", "21"):
         raise SettingsError(f"{java} is Java {version}: {needed}, or set JAVA_HOME")
-
-
-def delta_jars() -> list[Path]:
-    """Delta's jars on this machine, fetched from Maven Central once.
-
-    Returns:
-        One path per entry of `DELTA_JARS`.
-
-    Raises:
-        IncompleteError: they could not be fetched; the text carries Ivy's reasons.
-    """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "croplake" / "jars"
-    jars = [cache / _jar_name(coordinates) for coordinates in DELTA_JARS]
-    if not all(jar.exists() for jar in jars):
-        _retrieve(cache)
-    return jars
-
-
-def _jar_name(coordinates: str) -> str:
-    _, artifact, version = coordinates.split(":")
-    return f"{artifact}-{version}.jar"
-
-
-def _retrieve(cache: Path) -> None:
-    """Lets the Ivy that Spark ships resolve the coordinates, as `spark.jars.packages` would."""
-    ivy = next(Path(pyspark.__file__).parent.joinpath("jars").glob("ivy-*.jar"))
-    cache.mkdir(parents=True, exist_ok=True)
-    print("fetching Delta's jars from Maven Central, once …", file=sys.stderr)  # noqa: T201
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        module = Path(folder, "ivy.xml")
-        dependencies = "\n".join(
-            '<dependency org="{}" name="{}" rev="{}" transitive="false" conf="default"/>'.format(
-                *coordinates.split(":")
-            )
-            for coordinates in DELTA_JARS
-        )
-        module.write_text(
-            '<ivy-module version="2.0"><info organisation="croplake" module="jars"/>'
-            f"<dependencies>{dependencies}</dependencies></ivy-module>"
-        )
-        settings = importlib.resources.files("croplake").joinpath("ivysettings.xml")
-        command = ["java", "-jar", str(ivy), "-settings", str(settings), "-ivy", str(module)]
-        command += ["-types", "jar", "bundle", "-retrieve", f"{folder}/[artifact]-[revision].[ext]"]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-        for coordinates in DELTA_JARS:
-            name = _jar_name(coordinates)
-            if not Path(folder, name).exists():
-                problems = "\n".join((answer.stdout + answer.stderr).splitlines()[-30:])
-                raise IncompleteError(
-                    f"{coordinates} could not be fetched from Maven Central; with a network, or a "
-                    f"mirror in ~/.m2, the same command goes on from here. Ivy says:\n{problems}"
-                )
-            Path(folder, name).replace(cache / name)

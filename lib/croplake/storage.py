@@ -5,6 +5,7 @@ Credentials and endpoints come from the environment (`AWS_ACCESS_KEY_ID`, `AWS_E
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -28,6 +29,27 @@ class FoundFile:
     path: str
     bytes: int
     changed_at: datetime
+
+
+def cache_folder(name: str) -> Path:
+    """A folder of this user and machine for what can be had again."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "croplake" / name
+
+
+def stamp(uri: str) -> str | None:
+    """What mostly changes with a file: its size and when it was written; None without a file."""
+    files, path = _open(uri)
+    info = files.get_file_info(path)
+    return f"{info.size} bytes of {info.mtime}" if info.type == pafs.FileType.File else None
+
+
+def fingerprint(uri: str) -> str:
+    """What changes with a file's content: its SHA-256 where it is local, else its `stamp`."""
+    if is_local(uri):
+        with local_path(uri).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    return str(stamp(uri))
 
 
 def is_local(uri: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Final
 
 import pyarrow as pa
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Written into every lake; a lake of another version is refused, not guessed at."""
 
 # --- column names -------------------------------------------------------------------------------
@@ -31,6 +31,7 @@ EXAMPLE_ID: Final = "example_id"
 FETCHED_AT: Final = "fetched_at"
 FILE: Final = "file"
 FORGOTTEN_AT: Final = "forgotten_at"
+GROUP_ID: Final = "group_id"
 HAS_CROP: Final = "has_crop"
 HEIGHT_PX: Final = "height_px"
 HTTP_STATUS: Final = "http_status"
@@ -59,6 +60,7 @@ ORIGINAL_URL: Final = "original_url"
 OUTCOME: Final = "outcome"
 PARENT_MIDS: Final = "parent_mids"
 PATH: Final = "path"
+PHOTO_COLORS: Final = "photo_colors"
 PHOTO_DHASH: Final = "photo_dhash"
 PHOTO_HEIGHT_PX: Final = "photo_height_px"
 PHOTO_SHA256: Final = "photo_sha256"
@@ -81,6 +83,7 @@ SPLIT: Final = "split"
 STARTED_AT: Final = "started_at"
 STATUS: Final = "status"
 SUBSET: Final = "subset"
+TABLE: Final = "table"
 TABLES_READ: Final = "tables_read"
 TABLES_WRITTEN: Final = "tables_written"
 TEXT: Final = "text"
@@ -165,6 +168,7 @@ PHOTOS: Final = _table(
         ROTATION_DEG: _INT,
         **_ATTRIBUTION,
     },
+    partition_by=(SUBSET,),
 )
 BOXES: Final = _table(
     "boxes",
@@ -178,9 +182,18 @@ BOXES: Final = _table(
         CONFIDENCE: _DOUBLE,
         **_FLAGS,
     },
+    partition_by=(SUBSET,),
 )
 REJECTED_ROWS: Final = _table(
-    "rejected_rows", {FILE: _STRING, LINE: _LONG, TEXT: _STRING, REASON: _STRING}
+    "rejected_rows",
+    {
+        TABLE: _STRING,
+        SUBSET: _STRING,
+        FILE: _STRING,
+        LINE: _LONG,
+        TEXT: _STRING,
+        REASON: _STRING,
+    },
 )
 SELECTED_BOXES: Final = _table(
     "selected_boxes",
@@ -220,6 +233,7 @@ CROPS: Final = _table(
         ATTEMPT: _INT,
         PHOTO_SHA256: _STRING,
         PHOTO_DHASH: _LONG,
+        PHOTO_COLORS: _BYTES,
         **_ATTRIBUTION,
         FETCHED_AT: _TIME,
         RUN_ID: _STRING,
@@ -246,6 +260,11 @@ EXAMPLES: Final = _table(
         REJECT_REASON: _STRING,
     },
     partition_by=(DATASET, SPLIT),
+)
+NEAR_DUPLICATES: Final = _table(
+    "near_duplicates",
+    {DATASET: _STRING, IMAGE_ID: _STRING, GROUP_ID: _STRING},
+    partition_by=(DATASET,),
 )
 FORGOTTEN_PHOTOS: Final = _table(
     "forgotten_photos", {IMAGE_ID: _STRING, FORGOTTEN_AT: _TIME, RUN_ID: _STRING}
@@ -305,6 +324,7 @@ ALL_TABLES: Final = (
     REJECTED_ROWS,
     SELECTED_BOXES,
     CROPS,
+    NEAR_DUPLICATES,
     EXAMPLES,
     FORGOTTEN_PHOTOS,
     RUNS,

@@ -18,7 +18,9 @@ from typing import Final
 
 from pyspark.sql import SparkSession
 
-from croplake.conf import SparkConf
+from croplake.conf import PlanConf, SparkConf
+from croplake.fetching.forecast import forecast
+from croplake.fetching.pacing import HostBudget
 from croplake.session import spark_session
 from tests.benchmarks import lean, nginx
 from tests.benchmarks.img2dataset import PROCESSES, THREADS, Img2dataset
@@ -45,6 +47,9 @@ PACKAGES: Final = (
 )
 
 CPU_ROLES: Final = {"worker": "Python workers", "jvm": "JVM", "server": "nginx"}
+
+_LOOPBACK_BYTES_PER_S: Final = 1e10
+"""Nothing that bounds a forecast."""
 
 Contestant = Callable[[], float]
 
@@ -141,9 +146,28 @@ def core_time(rounds: Rounds, cpu_ms: dict[str, list[float]]) -> Rounds:
     return profile
 
 
-def targets(groups: list[Rounds], difference: float) -> list[Target]:
+def forecast_error(rounds: Rounds, workload: Workload, photos: Photos) -> float:
+    """How far `plan-fetch` is off, as a share of what was measured over https."""
+    num_bytes = workload.num_photos * photos.mean_bytes
+    said = forecast(
+        num_photos=workload.num_photos,
+        num_boxes=workload.num_photos * len(workload.boxes),
+        bytes_on_wire=num_bytes,
+        bytes_decoded=num_bytes,
+        num_cores=len(os.sched_getaffinity(0)),
+        budget=HostBudget(1024),
+        answer_s=PlanConf().answer_s,
+        bandwidth_bytes_per_s=_LOOPBACK_BYTES_PER_S,
+        max_transfers=1024,
+    )
+    return abs(workload.num_photos / said.seconds / rounds.median(CROPLAKE) - 1)
+
+
+def targets(groups: list[Rounds], difference: float, photos: Photos) -> list[Target]:
     """What must hold."""
     over_http, over_https, five, _ = groups
+    one_error = forecast_error(over_https, one_crop(NUM_PHOTOS), photos)
+    five_error = forecast_error(five, five_crops(NUM_PHOTOS), photos)
     other = "img2dataset, Python {}"
     return [
         Target("http ÷ img2dataset", over_http.ratio(CROPLAKE, other.format("3.11")), "≥", 1.4),
@@ -156,6 +180,8 @@ def targets(groups: list[Rounds], difference: float) -> list[Target]:
         Target("five crops, https ÷ lean pipeline", five.ratio(CROPLAKE, LEAN), "≥", 0.9),
         Target("+100 ms an answer ÷ without", over_http.ratio(DELAYED, CROPLAKE), "≥", 0.95),
         Target("mean difference to LANCZOS, of 255", difference, "≤", 2.2),
+        Target("plan-fetch's forecast is off by, one crop", one_error, "≤", 0.15),
+        Target("plan-fetch's forecast is off by, five crops", five_error, "≤", 0.15),
     ]
 
 
@@ -210,7 +236,7 @@ def main() -> None:
     publish(
         "fetch",
         [*groups, parts_of_a_photo(photos.folder), differences],
-        targets(groups, worst),
+        targets(groups, worst, photos),
         PACKAGES,
         versions=versions,
         notes=notes(photos),

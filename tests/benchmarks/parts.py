@@ -11,7 +11,7 @@ from typing import Final
 import simplejpeg
 
 from croplake.fetching.crop import Box, Recipe, crop_box, encode_crop
-from croplake.fetching.photo import DecodeBuffer, Halvings, decode_photo, dhash
+from croplake.fetching.photo import DecodeBuffer, Halvings, decode_photo, look_of
 from tests.benchmarks.lean import JPEG_QUALITY
 from tests.benchmarks.report import Rounds
 from tests.benchmarks.workload import Workload, five_crops, one_crop
@@ -50,7 +50,7 @@ def parts_of_a_photo(folder: Path) -> Rounds:
         "scaling and encoding, five 224 px crops": lambda: cut(five_crops(1)),
         "scaling and encoding, one 256 px crop": lambda: cut(one_crop(1)),
         "SHA-256": lambda: [hashlib.sha256(body).digest() for body in bodies],
-        "dHash": lambda: [dhash(photo_HWC) for photo_HWC in photos],
+        "look (dHash, colours)": lambda: [look_of(photo_HWC) for photo_HWC in photos],
     }
     rounds = Rounds("ms a photo", title="parts of the work alone, on one core")
     for _ in range(_ROUNDS):

@@ -185,6 +185,8 @@ def make_small_lake(spark: SparkSession, folder: Path) -> SmallLake:
     small.add(t.CROPS, *(small.crop(box_id) for box_id in ("c1", "c2", "d1")))
     small.add(t.EXAMPLES, *(small.example(b) for b in ("a1", "a2", "b1", "b2", "c1", "c2")))
     small.add(t.EXAMPLES, *(small.example(b, "pears") for b in ("a2", "b2", "c2")))
+    group = {t.DATASET: "fruit", t.GROUP_ID: PHOTO_A}
+    small.add(t.NEAR_DUPLICATES, *(group | {t.IMAGE_ID: i} for i in (PHOTO_A, PHOTO_B)))
     add_runs(small)
     (small.folder / "models" / MODEL_ID).mkdir(parents=True)
     (small.folder / "models" / MODEL_ID / "labels.json").write_text(json.dumps(["Apple", "Pear"]))

@@ -76,6 +76,97 @@ def test_a_hash_split_is_the_photos_own_and_small_crops_are_rejected_without_byt
             assert row[t.IMAGE] is not None
 
 
+def test_crops_beyond_the_aspect_limits_are_rejected_without_bytes(
+    spark: SparkSession, whole_way: WholeWay, tmp_path: Path
+) -> None:
+    settings = with_dataset(whole_way, tmp_path, min_aspect_ratio=0.8, max_aspect_ratio=1.25)
+    run(spark, "build_examples", settings)
+    found = Counter[str | None]()
+    for row in rows_of(settings, "examples"):
+        ratio = row[t.WIDTH_PX] / row[t.HEIGHT_PX]
+        expected = "too_narrow" if ratio < 0.8 else "too_wide" if ratio > 1.25 else None
+        assert row[t.REJECT_REASON] == expected
+        assert (row[t.IMAGE] is None) == (expected is not None)
+        found[expected] += 1
+    assert len(found) == 3
+
+
+def make_alike(spark: SparkSession, settings: Settings, photo: str, *others: str) -> None:
+    """Gives photos the look of another, but for two bits of its hash."""
+    crops = rows_of(settings, "crops")
+    look = next(row for row in crops if row[t.IMAGE_ID] == photo and row[t.HAS_CROP])
+    values = {
+        t.PHOTO_DHASH: str(look[t.PHOTO_DHASH] ^ 0b101),
+        t.PHOTO_COLORS: f"X'{look[t.PHOTO_COLORS].hex()}'",
+        t.PHOTO_WIDTH_PX: str(look[t.PHOTO_WIDTH_PX]),
+        t.PHOTO_HEIGHT_PX: str(look[t.PHOTO_HEIGHT_PX]),
+    }
+    names = ", ".join(map(repr, others))
+    Lake(spark, settings.lake.root).update(t.CROPS, f"{t.IMAGE_ID} IN ({names})", values)
+
+
+def test_look_alikes_stay_in_the_most_protected_split_of_their_group(
+    spark: SparkSession, whole_way: WholeWay, tmp_path: Path
+) -> None:
+    settings = with_dataset(whole_way, tmp_path)
+    before = rows_of(settings, "examples")
+    by_split: dict[str, list[str]] = {}
+    for row in sorted(before, key=lambda row: str(row[t.IMAGE_ID])):
+        by_split.setdefault(row[t.SPLIT], []).append(row[t.IMAGE_ID])
+    in_test, in_train = by_split["test"][0], by_split["train"][0]
+    in_validation = by_split["validation"][0]
+    make_alike(spark, settings, in_test, in_train, in_validation)
+    run(spark, "build_examples", settings)
+    groups: dict[str, set[str]] = {}
+    for row in rows_of(settings, "near_duplicates"):
+        assert row[t.DATASET] == settings.dataset.name
+        groups.setdefault(row[t.GROUP_ID], set()).add(row[t.IMAGE_ID])
+    group = {in_test, in_train, in_validation}
+    assert group in groups.values()
+    assert all(min(members) == name for name, members in groups.items())
+    after = {row[t.EXAMPLE_ID]: row for row in rows_of(settings, "examples")}
+    assert after.keys() == {row[t.EXAMPLE_ID] for row in before}
+    for row in before:
+        found = after[row[t.EXAMPLE_ID]]
+        if row[t.IMAGE_ID] in (in_train, in_validation):
+            state = (found[t.SPLIT], found[t.REJECT_REASON], found[t.IMAGE])
+            assert state == ("rejected", "near_duplicate", None)
+        else:
+            assert (found[t.SPLIT], found[t.IMAGE]) == (row[t.SPLIT], row[t.IMAGE])
+    ignoring = with_dataset(whole_way, tmp_path / "again", near_duplicates={"rule": "ignore"})
+    make_alike(spark, ignoring, in_test, in_train)
+    run(spark, "build_examples", ignoring)
+    assert rows_of(ignoring, "near_duplicates") == []
+    assert all(row[t.REJECT_REASON] is None for row in rows_of(ignoring, "examples"))
+
+
+@pytest.mark.parametrize("rule", ["cap", "downsample"])
+def test_balance_bounds_each_categorys_training_examples_and_leaves_the_others(
+    spark: SparkSession, whole_way: WholeWay, tmp_path: Path, rule: str
+) -> None:
+    before = rows_of(whole_way.settings, "examples")
+    counts = Counter(row[t.CATEGORY] for row in before if row[t.SPLIT] == "train")
+    most = sorted(counts.values())[1] if rule == "cap" else min(counts.values())
+    balance = {"rule": rule} | ({"max_examples": most} if rule == "cap" else {})
+    settings = with_dataset(whole_way, tmp_path, balance=balance)
+    run(spark, "build_examples", settings)
+    rows = {row[t.EXAMPLE_ID]: row for row in rows_of(settings, "examples")}
+    assert rows.keys() == {row[t.EXAMPLE_ID] for row in before}
+    of_category: dict[str, list[str]] = {}
+    for row in before:
+        if row[t.SPLIT] == "train":
+            of_category.setdefault(row[t.CATEGORY], []).append(row[t.EXAMPLE_ID])
+        else:
+            assert rows[row[t.EXAMPLE_ID]] == row
+    for ids in of_category.values():
+        for place, example_id in enumerate(sorted(ids)):
+            row = rows[example_id]
+            is_over = place >= most
+            assert row[t.REJECT_REASON] == ("balanced_out" if is_over else None)
+            assert row[t.SPLIT] == ("rejected" if is_over else "train")
+            assert (row[t.IMAGE] is None) == is_over
+
+
 def test_a_photo_is_in_one_split_only_and_each_split_is_shuffled(whole_way: WholeWay) -> None:
     splits: dict[str, set[str]] = {}
     for row in rows_of(whole_way.settings, "examples"):

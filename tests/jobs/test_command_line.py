@@ -17,7 +17,7 @@ from croplake import tables as t
 from croplake.cli import main
 from croplake.jobs import way
 from croplake.jobs.context import Job, JobContext
-from croplake.jobs.entry import JOB_SUMMARIES
+from croplake.jobs.entry import JOB_SUMMARIES, LOOK_SUMMARIES
 from tests.jobs.conftest import WholeWay
 from tests.jobs.world import outside_environment
 
@@ -76,7 +76,7 @@ def break_off(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException) 
 def test_done_is_exit_code_0_and_set_overrides_any_setting(
     spark: SparkSession, conf: str, root: Path
 ) -> None:
-    changes = ["--set", "dataset.max_boxes_per_class=2", "--set", "dataset.name=two"]
+    changes = ["--set", "dataset.max_boxes_per_category=2", "--set", "dataset.name=two"]
     assert main(["select-boxes", "--conf", conf, *changes]) == 0
     selected = open_lake(str(root)).dataset("selected_boxes")
     is_kept = (pc.field(t.DATASET) == "two") & pc.field(t.REJECT_REASON).is_null()
@@ -163,7 +163,9 @@ def test_a_lake_without_tables_is_an_empty_list(
 def test_every_job_has_a_spark_submit_entry_and_a_command() -> None:
     names = [job.name for job in way.JOBS]
     assert [name.replace("_", "-") for name in names] == list(JOB_SUMMARIES)
-    assert {file.stem for file in Path("jobs").glob("*.py")} == set(names)
+    looks = [name.replace("_", "-") for name in way.LOOKS]
+    assert looks == list(LOOK_SUMMARIES)
+    assert {file.stem for file in Path("jobs").glob("*.py")} == {*names, *way.LOOKS}
 
 
 def test_spark_submit_runs_a_job_in_a_process_of_its_own(conf: str, root: Path) -> None:

@@ -1,17 +1,27 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
+from rich.console import Console
 
+from croplake import open_lake
 from croplake import tables as t
-from croplake.catalog.formats import BOXES_HEADER, PHOTOS_HEADER, XCLICK_HEADER
+from croplake.catalog.formats import BOXES_HEADER, PHOTOS_HEADER, SUBSETS, XCLICK_HEADER
+from croplake.conf import Settings
 from croplake.conf.loading import load_settings
 from croplake.errors import InputDataError
+from croplake.jobs import ingest_catalog
+from croplake.jobs.way import run_job
 from croplake.miniature import MiniatureServer, World
+from croplake.miniature.csvs import BOXES_FILES, CLASSES_FILE, HIERARCHY_FILE, PHOTOS_FILES
+from croplake.miniature.full_size import write_full_size
 from tests.jobs.world import (
     APPLE,
     CLASSES_CSV,
@@ -131,6 +141,154 @@ def test_rows_that_cannot_be_read_are_kept_aside_with_file_line_text_and_reason(
     assert context.counts["rejected: bad_flag"] == 2
     assert len(rows_of(settings, "boxes")) == 2
     assert len(rows_of(settings, "photos")) == 1
+
+
+def three_subsets(folder: Path) -> Settings:
+    """A photo and a box of each subset, in files of their own."""
+    for image_id, subset in zip((A, B, C), SUBSETS, strict=True):
+        write_csv(
+            folder / f"{subset}-photos.csv", PHOTOS_HEADER, [photo_row(image_id, Subset=subset)]
+        )
+        write_csv(folder / f"{subset}-boxes.csv", BOXES_HEADER, [box_row(image_id)])
+    catalog = {
+        "classes": str(folder / "classes.csv"),
+        "hierarchy": str(folder / "hierarchy.json"),
+        "photos": {subset: str(folder / f"{subset}-photos.csv") for subset in SUBSETS},
+        "boxes": {subset: str(folder / f"{subset}-boxes.csv") for subset in SUBSETS},
+    }
+    return hand_made_settings(folder, catalog=catalog)
+
+
+def versions_of(settings: Settings) -> dict[str, int]:
+    lake = open_lake(settings.lake.root)
+    return {name: lake.version(name) for name in ("classes", "photos", "boxes", "rejected_rows")}
+
+
+def test_the_same_files_again_change_nothing_and_say_so(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    settings = three_subsets(tmp_path)
+    first = run(spark, "ingest_catalog", settings)
+    before = versions_of(settings)
+    for file in tmp_path.glob("*.csv"):
+        os.utime(file)
+    said = Console(record=True, quiet=False, file=io.StringIO())
+    again = run_job(spark, ingest_catalog.JOB, settings, said)
+    assert versions_of(settings) == before == again.written
+    assert first.written == before
+    assert again.counts == {"files that had not changed": 6}
+    assert "nothing to do, the 6 files are those that are in the catalog" in said.export_text()
+
+
+def test_a_newer_file_replaces_its_subset_in_one_commit(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    settings = three_subsets(tmp_path)
+    run(spark, "ingest_catalog", settings)
+    before = versions_of(settings)
+    newer = [box_row(C, PEAR), box_row(C, XMin="0.3"), box_row(C, IsInside="7")]
+    write_csv(tmp_path / "test-boxes.csv", BOXES_HEADER, newer)
+    context = run(spark, "ingest_catalog", settings)
+    boxes = rows_of(settings, "boxes")
+    assert sorted((row[t.SUBSET], row[t.LABEL_MID], row[t.X_MIN]) for row in boxes) == [
+        ("test", APPLE, 0.3),
+        ("test", PEAR, 0.1),
+        ("train", APPLE, 0.1),
+        ("validation", APPLE, 0.1),
+    ]
+    after = versions_of(settings)
+    assert after["boxes"] == before["boxes"] + 1
+    assert after["photos"] == before["photos"]
+    assert [row[t.SUBSET] for row in rows_of(settings, "rejected_rows")] == ["test"]
+    assert context.counts["files that had not changed"] == 5
+    counts = {row[t.CLASS_NAME]: row[t.NUM_BOXES_TEST] for row in rows_of(settings, "classes")}
+    assert counts == {"Apple": 1, "Pear": 1, "Fruit": 0}
+    write_csv(tmp_path / "test-boxes.csv", BOXES_HEADER, [box_row(C)])
+    run(spark, "ingest_catalog", settings)
+    assert rows_of(settings, "rejected_rows") == []
+
+
+def test_another_class_list_has_the_boxes_read_again(spark: SparkSession, tmp_path: Path) -> None:
+    settings = three_subsets(tmp_path)
+    write_csv(tmp_path / "test-boxes.csv", BOXES_HEADER, [box_row(C), box_row(C, "/m/0kiwi")])
+    run(spark, "ingest_catalog", settings)
+    photos = versions_of(settings)["photos"]
+    with (tmp_path / "classes.csv").open("a") as file:
+        file.write("/m/0kiwi,Kiwi\n")
+    run(spark, "ingest_catalog", settings)
+    assert len(rows_of(settings, "boxes")) == 4
+    assert rows_of(settings, "rejected_rows") == []
+    assert versions_of(settings)["photos"] == photos
+
+
+def test_what_a_run_left_that_did_not_end_is_read_again(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    settings = three_subsets(tmp_path)
+    run(spark, "ingest_catalog", settings)
+    write_csv(tmp_path / "test-boxes.csv", BOXES_HEADER, [box_row(A, "/m/0no")] * 200)
+    with pytest.raises(InputDataError, match="200 of 200 rows cannot be read"):
+        run(spark, "ingest_catalog", settings)
+    assert sorted(row[t.IMAGE_ID] for row in rows_of(settings, "boxes")) == [A, B, C]
+    write_csv(tmp_path / "test-boxes.csv", BOXES_HEADER, [box_row(C, PEAR)])
+    run(spark, "ingest_catalog", settings)
+    (box,) = (row for row in rows_of(settings, "boxes") if row[t.SUBSET] == "test")
+    assert box[t.LABEL_MID] == PEAR
+
+
+def test_a_hopeless_first_file_leaves_no_row(spark: SparkSession, tmp_path: Path) -> None:
+    rows = [box_row(A), *[box_row(A, "/m/0no")] * 200]
+    write_csv(tmp_path / "boxes.csv", BOXES_HEADER, rows)
+    settings = hand_made_settings(tmp_path)
+    with pytest.raises(InputDataError, match="200 of 201 rows cannot be read"):
+        run(spark, "ingest_catalog", settings)
+    assert rows_of(settings, "boxes") == []
+
+
+def test_equal_photos_merge_and_are_counted(spark: SparkSession, tmp_path: Path) -> None:
+    rows = [photo_row(A), photo_row(A, Title="Zebra"), photo_row(B)]
+    write_csv(tmp_path / "photos.csv", PHOTOS_HEADER, rows)
+    settings = hand_made_settings(tmp_path)
+    context = run(spark, "ingest_catalog", settings)
+    titles = {row[t.IMAGE_ID]: row[t.TITLE] for row in rows_of(settings, "photos")}
+    assert titles == {A: "Zebra", B: "Plain"}
+    assert context.counts["equal photos merged"] == 1
+
+
+def test_boxes_are_laid_out_by_class_and_photo(
+    spark: SparkSession, world: World, server: MiniatureServer, tmp_path: Path
+) -> None:
+    settings = miniature_settings(world, server, tmp_path)
+    run(spark, "ingest_catalog", settings)
+    lake = open_lake(settings.lake.root)
+    for file in lake.files("boxes", partition={t.SUBSET: "train"}):
+        rows = pq.read_table(file, columns=[t.LABEL_MID, t.IMAGE_ID]).to_pylist()
+        order = [(row[t.LABEL_MID], row[t.IMAGE_ID]) for row in rows]
+        assert order == sorted(order)
+
+
+def test_csvs_of_any_size_can_be_drawn_and_are_read_whole(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    write_full_size(tmp_path, times=0.001)
+    catalog = {
+        "classes": str(tmp_path / CLASSES_FILE),
+        "hierarchy": str(tmp_path / HIERARCHY_FILE),
+        "photos": {subset: str(tmp_path / name) for subset, name in PHOTOS_FILES.items()},
+        "boxes": {subset: str(tmp_path / name) for subset, name in BOXES_FILES.items()},
+    }
+    settings = hand_made_settings(tmp_path, catalog=catalog)
+    run(spark, "ingest_catalog", settings)
+    assert rows_of(settings, "rejected_rows") == []
+    photos, boxes = rows_of(settings, "photos"), rows_of(settings, "boxes")
+    assert len(photos) == 1743 + 42 + 125
+    assert 0.999 * 15_851 < len(boxes) <= 14_610 + 304 + 937
+    assert {row[t.IMAGE_ID] for row in boxes} == {row[t.IMAGE_ID] for row in photos}
+    turned = sum(row[t.ROTATION_DEG] != 0 for row in photos) / len(photos)
+    assert 0.015 < turned < 0.04
+    occluded = sum(row[t.IS_OCCLUDED] == 1 for row in boxes) / len(boxes)
+    assert 0.64 < occluded < 0.68
+    assert len({row[t.LABEL_MID] for row in boxes}) > 450
 
 
 def test_a_wrong_header_is_refused_by_name(spark: SparkSession, tmp_path: Path) -> None:

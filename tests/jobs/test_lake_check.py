@@ -18,7 +18,15 @@ from croplake.care.check_rows import ROW_CHECKS
 from croplake.care.findings import Finding, Scope, look
 from croplake.care.pins import find_readers, runs_of
 from croplake.cli import main
-from tests.jobs.small_lake import FETCHED_AT, MODEL_ID, PHOTO_A, PHOTO_D, SmallLake
+from tests.jobs.small_lake import (
+    FETCHED_AT,
+    MODEL_ID,
+    PHOTO_A,
+    PHOTO_B,
+    PHOTO_C,
+    PHOTO_D,
+    SmallLake,
+)
 
 CHECKS = {check.name: check for check in (*FILE_CHECKS, *ROW_CHECKS)}
 LATER = FETCHED_AT.replace(hour=13)
@@ -27,7 +35,7 @@ LATER = FETCHED_AT.replace(hour=13)
 def found(small: SmallLake, name: str) -> Finding:
     lake = small.lake
     runs = tuple(runs_of(lake))
-    return look(CHECKS[name], Scope(small.spark, lake, find_readers(lake), runs, num_keys=3))
+    return look(CHECKS[name], Scope(small.spark, lake, find_readers(lake), runs, num_keys=4))
 
 
 def recipe_of_crops(small: SmallLake) -> str:
@@ -69,7 +77,7 @@ def test_a_broken_lake_is_exit_code_4_and_json_is_all_that_is_printed(
     assert len(findings["one_crop_per_box"]["keys"]) == 2
     assert findings["one_crop_per_box"]["keys"][0].startswith(recipe_id)
     assert findings["catalog_keys"]["holds"] is True
-    assert "2 of 17 checks are broken: one_crop_per_box, every_box_has_its_row" in printed.err
+    assert "2 of 18 checks are broken: one_crop_per_box, every_box_has_its_row" in printed.err
     assert main(["lake", "check", "--conf", small.conf, "--keys", "2"]) == 4
     printed = capfd.readouterr()
     assert "one_crop_per_box: no box has two crops under one recipe; but:" in printed.out
@@ -104,7 +112,7 @@ def test_a_torn_commit_is_a_finding_not_the_end_of_the_check(small: SmallLake) -
 
 
 def test_a_data_file_of_the_right_size_and_wrong_bytes_is_a_finding(small: SmallLake) -> None:
-    file = next((small.folder / "boxes").glob("*.parquet"))
+    file = next((small.folder / "boxes").rglob("*.parquet"))
     file.write_bytes(bytes(file.stat().st_size))
     for checksum in file.parent.glob(".*.crc"):
         checksum.unlink()
@@ -131,7 +139,7 @@ def test_keys_are_counted_from_one_on(
     [
         (None, "_lake.json is missing"),
         ("{", "_lake.json is no JSON object"),
-        ('{"schema_version": 7}', "_lake.json says 7, this croplake knows 1"),
+        ('{"schema_version": 7}', "_lake.json says 7, this croplake knows 2"),
     ],
 )
 def test_a_wrong_marker_is_named_and_nothing_else_is_looked_at(
@@ -198,7 +206,7 @@ def test_a_log_that_delta_would_cut_short_is_named_until_maintain_ends_that(
 
 
 def test_a_lost_or_cut_file_is_named_with_who_reads_it(small: SmallLake) -> None:
-    cut = next((small.folder / "photos").glob("*.parquet"))
+    cut = next((small.folder / "photos").rglob("*.parquet"))
     size = cut.stat().st_size
     cut.write_bytes(cut.read_bytes()[:-1])
     old = next((small.folder / "examples" / "dataset=pears").rglob("*.parquet"))
@@ -208,7 +216,8 @@ def test_a_lost_or_cut_file_is_named_with_who_reads_it(small: SmallLake) -> None
     (pinned, current) = finding.keys
     path = old.relative_to(small.folder / "examples")
     assert pinned == f"examples version 1: {path} is missing (read by model {MODEL_ID})"
-    assert current == f"photos: {cut.name} has {size - 1} bytes, its log says {size}"
+    name = cut.relative_to(small.folder / "photos")
+    assert current == f"photos: {name} has {size - 1} bytes, its log says {size}"
 
 
 def test_a_model_whose_folder_is_gone_reads_nothing(small: SmallLake) -> None:
@@ -284,6 +293,11 @@ def forget(image_id: str) -> Break:
             change(t.EXAMPLES, "dataset = 'fruit' AND box_id = 'a1'", split="'test'"),
             [f"fruit {PHOTO_A}"],
         ),
+        (
+            "one_split_per_group",
+            change(t.NEAR_DUPLICATES, f"image_id = '{PHOTO_B}'", image_id=f"'{PHOTO_C}'"),
+            [f"fruit {PHOTO_A}"],
+        ),
         ("attribution", change(t.CROPS, "box_id = 'a1'", title="NULL"), ["crops a1"]),
         ("attribution", change(t.EXAMPLES, "box_id = 'b1'", license="NULL"), ["examples b1"]),
         (
@@ -295,7 +309,10 @@ def forget(image_id: str) -> Break:
         (
             "forgotten_rows",
             forget(PHOTO_A),
-            [f"crops {PHOTO_A}", f"examples {PHOTO_A}", f"selected_boxes {PHOTO_A}"],
+            [
+                f"{table} {PHOTO_A}"
+                for table in ("crops", "examples", "near_duplicates", "selected_boxes")
+            ],
         ),
     ],
 )

@@ -70,6 +70,7 @@ def test_a_forgotten_photo_is_out_of_crops_and_examples_of_every_dataset(
     assert dict(ran[t.TABLES_WRITTEN]).keys() == {
         "forgotten_photos",
         "selected_boxes",
+        "near_duplicates",
         "examples",
         "crops",
     }
@@ -136,7 +137,7 @@ def test_selecting_again_gives_its_boxes_the_reason_and_their_places_to_others(
     small: SmallLake,
 ) -> None:
     assert main(["lake", "forget", "--conf", small.conf, PHOTO_A]) == 0
-    spec = small.settings.dataset.model_copy(update={"max_boxes_per_class": 2})
+    spec = small.settings.dataset.model_copy(update={"max_boxes_per_category": 2})
     capped = small.settings.model_copy(update={"dataset": spec})
     run(small.spark, "select_boxes", capped)
     reasons = {

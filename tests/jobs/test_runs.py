@@ -87,7 +87,8 @@ def test_a_run_is_in_runs_from_its_start_with_the_versions_it_reads_and_once(
     context = do(small, run)
     assert seen[0][t.OUTCOME] == "running"
     assert seen[0][t.ENDED_AT] is None
-    assert dict(seen[0][t.TABLES_READ]) == {"classes": 0, "boxes": 0}
+    versions = {"classes": 0, "boxes": 0, "photos": 0, "crops": 1}
+    assert dict(seen[0][t.TABLES_READ]) == versions
     ended = run_of(small, context.run_id)
     assert ended[t.OUTCOME] == "done"
     assert ended[t.STARTED_AT] == seen[0][t.STARTED_AT] < ended[t.ENDED_AT]
@@ -128,7 +129,7 @@ def test_a_living_run_pins_what_it_reads_and_one_that_has_ended_does_not(
         pinned.append({(pin.table, pin.version) for pin in pins if pin.is_running})
 
     do(small, run)
-    assert pinned == [{("classes", 0), ("boxes", 0)}]
+    assert pinned == [{("classes", 0), ("boxes", 0), ("photos", 0), ("crops", 1)}]
     assert [pin for pin in find_readers(small.lake).pins if pin.is_running] == []
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from croplake import open_lake
 from croplake import tables as t
-from croplake.catalog.formats import BOXES_HEADER
+from croplake.catalog.formats import BOXES_HEADER, PHOTOS_HEADER
 from croplake.conf import Settings
 from croplake.errors import InputDataError, SettingsError
 from tests.jobs.world import (
@@ -16,6 +17,7 @@ from tests.jobs.world import (
     PEAR,
     box_row,
     hand_made_settings,
+    photo_row,
     rows_of,
     run,
     write_csv,
@@ -85,6 +87,78 @@ def test_a_flag_may_be_asked_for_and_unknown_is_let_through_by_default(
     assert reasons(rows) == {A: None, D: None, E: None, F: "not_occluded", **not_occluded}
 
 
+def test_each_unknown_flag_has_its_own_choice(spark: SparkSession, catalog: Path) -> None:
+    flags = {"occluded": "exclude", "inside": "exclude", "unknown": {"inside": "reject"}}
+    found = reasons(select(spark, catalog, flags=flags))
+    assert (found[A], found[D], found[E]) == ("occluded", None, "occluded")
+    flags = {"occluded": "any", "inside": "exclude", "unknown": {"inside": "reject"}}
+    assert reasons(select(spark, catalog, flags=flags))[E] == "inside_unknown"
+
+
+def test_own_categories_merge_classes_and_what_is_excluded_is_not_there(
+    spark: SparkSession, catalog: Path
+) -> None:
+    spec = {"classes": [], "categories": {"fruit": ["fruit/**"]}, "exclude": ["pear"]}
+    rows = select(spark, catalog, **spec)
+    assert {(row[t.LABEL_MID], row[t.CATEGORY]) for row in rows} == {
+        (APPLE, "fruit"),
+        (FRUIT, "fruit"),
+    }
+
+
+def test_a_class_of_two_categories_stops_and_names_both(spark: SparkSession, catalog: Path) -> None:
+    with pytest.raises(SettingsError, match=r'Apple falls into two categories: "a" .* and "Apple"'):
+        select(spark, catalog, classes=["Apple"], categories={"a": ["app*"]})
+
+
+def test_sources_confidence_and_licences_are_rules_too(spark: SparkSession, tmp_path: Path) -> None:
+    boxes = [
+        box_row(A),
+        box_row(B, Source="activemil"),
+        box_row(C, Confidence="0.5"),
+        box_row(D),
+        box_row(E),
+    ]
+    photos = [photo_row(image_id) for image_id in (A, B, C)]
+    by_nd = "https://creativecommons.org/licenses/by-nd/2.0/"
+    photos.append(photo_row(D, License=by_nd))
+    write_csv(tmp_path / "boxes.csv", BOXES_HEADER, boxes)
+    write_csv(tmp_path / "photos.csv", PHOTOS_HEADER, photos)
+    run(spark, "ingest_catalog", with_dataset(tmp_path))
+    rules = {
+        "box_sources": ["xclick"],
+        "min_confidence": 0.7,
+        "licenses": ["*/licenses/BY/*", "*publicdomain*"],
+    }
+    assert reasons(select(spark, tmp_path, **rules)) == {
+        A: None,
+        B: "source_excluded",
+        C: "low_confidence",
+        D: "license_excluded",
+        E: "license_excluded",
+    }
+
+
+def test_a_photo_gives_no_more_boxes_than_its_cap(spark: SparkSession, tmp_path: Path) -> None:
+    boxes = [box_row(A, XMin=f"0.{number:03d}") for number in range(100, 104)] + [box_row(B)]
+    write_csv(tmp_path / "boxes.csv", BOXES_HEADER, [*boxes, box_row(A, PEAR)])
+    run(spark, "ingest_catalog", with_dataset(tmp_path))
+    rows = select(spark, tmp_path, max_boxes_per_photo=2)
+    of_a = sorted((row for row in rows if row[t.IMAGE_ID] == A), key=lambda row: row[t.BOX_ID])
+    assert [row[t.REJECT_REASON] for row in of_a] == [None, None] + 3 * ["over_photo_cap"]
+    assert [row[t.REJECT_REASON] for row in rows if row[t.IMAGE_ID] == B] == [None]
+
+
+def test_selecting_the_same_again_commits_nothing(spark: SparkSession, catalog: Path) -> None:
+    select(spark, catalog, name="again")
+    settings = with_dataset(catalog, name="again")
+    version = open_lake(settings.lake.root).version("selected_boxes")
+    context = run(spark, "select_boxes", settings)
+    assert open_lake(settings.lake.root).version("selected_boxes") == version
+    assert context.written == {"selected_boxes": version}
+    assert context.counts["kept"] == 5
+
+
 def test_a_flag_that_is_unknown_may_be_turned_down(spark: SparkSession, catalog: Path) -> None:
     rows = select(spark, catalog, flags={"occluded": "exclude", "unknown": "reject"})
     found = reasons(rows)
@@ -135,7 +209,7 @@ def test_a_cap_keeps_the_same_boxes_whatever_else_is_in_the_catalog(
     def kept_of(rows: list[str]) -> set[str]:
         write_csv(tmp_path / "boxes.csv", BOXES_HEADER, rows)
         run(spark, "ingest_catalog", with_dataset(tmp_path))
-        judged = select(spark, tmp_path, max_boxes_per_class=5)
+        judged = select(spark, tmp_path, max_boxes_per_category=5)
         apples = [row for row in judged if row[t.CATEGORY] == "Apple"]
         assert sum(row[t.REJECT_REASON] == "over_cap" for row in apples) == 25
         return {row[t.BOX_ID] for row in apples if row[t.REJECT_REASON] is None}

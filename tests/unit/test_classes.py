@@ -2,52 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from croplake.catalog.classes import ClassEntry, parse_classes, parse_parents
-from croplake.catalog.picker import pick_classes
-from croplake.errors import InputDataError, SettingsError
-
-CLASSES = [
-    ClassEntry("/m/1", "Sandwich", num_boxes=5),
-    ClassEntry("/m/2", "Submarine sandwich", num_boxes=3),
-    ClassEntry("/m/3", "Apple", num_boxes=9),
-    ClassEntry("/m/4", "Vehicle", num_boxes=0),
-    ClassEntry("/m/5", "Ice cream", num_boxes=1),
-]
-
-
-@pytest.mark.parametrize(
-    ("wanted", "found"),
-    [
-        (["sandWICH"], {"/m/1": "Sandwich"}),
-        (["/m/3"], {"/m/3": "Apple"}),
-        (["*sandwich*"], {"/m/1": "Sandwich", "/m/2": "Submarine sandwich"}),
-        (["Apple", "/m/3", "app*"], {"/m/3": "Apple"}),
-        (
-            ["all"],
-            {
-                "/m/3": "Apple",
-                "/m/5": "Ice cream",
-                "/m/1": "Sandwich",
-                "/m/2": "Submarine sandwich",
-            },
-        ),
-    ],
-)
-def test_classes_are_found_by_name_mid_and_keyword(
-    wanted: list[str], found: dict[str, str]
-) -> None:
-    assert pick_classes(wanted, CLASSES) == found
-
-
-def test_categories_stand_in_alphabetical_order() -> None:
-    assert list(pick_classes(["*"], CLASSES).values()) == sorted(entry.name for entry in CLASSES)
-
-
-def test_an_unknown_class_stops_with_did_you_mean() -> None:
-    with pytest.raises(SettingsError) as error:
-        pick_classes(["Sandwhich", "Apple", "*zzz*"], CLASSES)
-    assert 'no class matches "Sandwhich"; did you mean: Sandwich' in str(error.value)
-    assert 'no class matches "*zzz*"' in str(error.value)
+from croplake.catalog.classes import parse_classes, parse_parents
+from croplake.errors import InputDataError
 
 
 def test_a_class_list_is_read_with_and_without_a_header() -> None:

@@ -24,6 +24,7 @@ def modules_after_importing(module: str) -> set[str]:
         "croplake.inference.examples",
         "croplake.care.photo_files",
         "croplake.care.pictures",
+        "croplake.report.thumbnails",
     ],
 )
 def test_executor_code_imports_no_pyspark(module: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from croplake.fetching.outcome import PhotoError
-from croplake.fetching.photo import DecodeBuffer, decode_photo, dhash, halve, sniff_format
+from croplake.fetching.photo import DecodeBuffer, decode_photo, halve, look_of, sniff_format
 
 LIMIT = 10_000_000
 
@@ -82,16 +82,25 @@ def test_exif_turns_a_photo_only_where_it_is_asked_to() -> None:
     assert decode_photo(data, max_pixels=LIMIT, apply_exif=True).shape == (32, 16, 3)
 
 
-def test_dhash_tells_photos_apart_and_survives_recompression() -> None:
+def test_a_look_tells_photos_apart_and_survives_recompression() -> None:
     rng = np.random.default_rng(1)
     small = rng.integers(0, 255, (8, 9, 3), dtype=np.uint8)
     photo = Image.fromarray(small).resize((300, 200), Image.Resampling.BICUBIC)
     again = decode_photo(encoded(photo, "JPEG", quality=60), max_pixels=LIMIT)
     other = Image.fromarray(rng.integers(0, 255, (8, 9, 3), dtype=np.uint8)).resize((300, 200))
-    original = dhash(np.asarray(photo))
-    assert -(1 << 63) <= original < 1 << 63
-    assert ((original ^ dhash(again)) & (2**64 - 1)).bit_count() <= 3
-    assert ((original ^ dhash(np.asarray(other))) & (2**64 - 1)).bit_count() > 16
+    first, second, third = (look_of(np.asarray(each)) for each in (photo, again, other))
+    assert -(1 << 63) <= first.dhash < 1 << 63
+    assert ((first.dhash ^ second.dhash) & (2**64 - 1)).bit_count() <= 3
+    assert ((first.dhash ^ third.dhash) & (2**64 - 1)).bit_count() > 16
+
+
+def test_a_looks_colours_are_the_means_of_sixteen_cells() -> None:
+    quarters = np.zeros((256, 512, 3), dtype=np.uint8)
+    quarters[:128, :256] = (255, 0, 0)
+    quarters[128:, 256:] = (0, 40, 200)
+    cells = np.frombuffer(look_of(quarters).colors, dtype=np.uint8).reshape(4, 4, 3)
+    expected = quarters[32::64, 64::128]
+    assert np.array_equal(cells, expected)
 
 
 def damaged(data: bytes, at: int, *, num_bytes: int) -> bytes:

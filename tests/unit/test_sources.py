@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,20 +31,42 @@ class Host:
             connect_to={"csvs.example": address},
         )
         self.status = 200
+        self.content = CONTENT
         self.declared_bytes = len(CONTENT)
+        self.etag: str | None = None
+        self.knows_ranges = True
+        self.breaks_after: int | None = None
+        self.asked_from: list[int] = []
+        """First byte of each request."""
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        asked = request.headers.get("Range", "bytes=0-")
+        start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        self.asked_from.append(start)
+        if not self.knows_ranges or request.headers.get("If-Range") != self.etag:
+            start = 0
+        if start >= len(self.content):
+            request.send_response(416)
+            request.end_headers()
+            return
+        request.send_response(206 if start else self.status)
+        if start:
+            last = len(self.content) - 1
+            request.send_header("Content-Range", f"bytes {start}-{last}/{last + 1}")
+        request.send_header("Content-Length", str(self.declared_bytes - start))
+        if self.etag is not None:
+            request.send_header("ETag", self.etag)
+        request.end_headers()
+        end = None if self.breaks_after is None else start + self.breaks_after
+        with contextlib.suppress(OSError):  # the client has seen enough
+            request.wfile.write(self.content[start:end])
 
 
 @contextmanager
 def running() -> Iterator[Host]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(started.status)
-            self.send_header("Content-Length", str(started.declared_bytes))
-            self.end_headers()
-            try:
-                self.wfile.write(CONTENT)
-            except OSError:
-                """The client has seen enough."""
+            started.answer(self)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -98,5 +121,78 @@ def test_a_host_that_has_no_such_file_is_named_with_its_answer(host: Host, tmp_p
 def test_a_host_that_is_gone_is_incomplete_for_it_may_come_back(tmp_path: Path) -> None:
     with running() as host:
         pass
-    with pytest.raises(IncompleteError, match="the same command tries again"):
+    with pytest.raises(IncompleteError, match="the same command goes on"):
+        obtain(host.url, str(tmp_path), host.limits)
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(host: Host, tmp_path: Path) -> None:
+    host.etag, host.breaks_after = '"one"', 150_000
+    host.content = bytes(range(256)) * 1600
+    host.declared_bytes = len(host.content)
+    landed = Path(obtain(host.url, str(tmp_path), host.limits))
+    assert landed.read_bytes() == host.content
+    assert host.asked_from == [0, 1 << 17, 2 << 17]
+    assert sorted(path.name for path in landed.parent.iterdir()) == [
+        "classes.csv",
+        "classes.csv.source.json",
+    ]
+
+
+def test_the_next_run_goes_on_where_the_last_was(host: Host, tmp_path: Path) -> None:
+    host.etag, host.breaks_after = '"one"', 0
+    host.declared_bytes = len(CONTENT)
+    folder = tmp_path / "csvs.example" / "v7"
+    folder.mkdir(parents=True)
+    (folder / "classes.csv.part").write_bytes(CONTENT[:20])
+    facts = f'{{"num_bytes": {len(CONTENT)}, "etag": "\\"one\\""}}'
+    (folder / "classes.csv.part.source.json").write_text(facts)
+    with pytest.raises(IncompleteError, match="broke off 5 times at byte 20"):
+        obtain(host.url, str(tmp_path), host.limits)
+    assert set(host.asked_from) == {20}
+    host.breaks_after = None
+    assert Path(obtain(host.url, str(tmp_path), host.limits)).read_bytes() == CONTENT
+
+
+def test_another_file_at_the_address_is_not_glued_to_the_first_ones_part(
+    host: Host, tmp_path: Path
+) -> None:
+    host.etag, host.breaks_after = '"one"', 0
+    folder = tmp_path / "csvs.example" / "v7"
+    folder.mkdir(parents=True)
+    (folder / "classes.csv.part").write_bytes(b"x" * 20)
+    (folder / "classes.csv.part.source.json").write_text('{"num_bytes": 38, "etag": "old"}')
+    host.breaks_after = None
+    assert Path(obtain(host.url, str(tmp_path), host.limits)).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("etag", [None, '"one"'])
+def test_a_host_without_ranges_is_asked_for_all_of_it(
+    host: Host, tmp_path: Path, etag: str | None
+) -> None:
+    host.etag, host.breaks_after, host.knows_ranges = etag, 15, False
+    with pytest.raises(IncompleteError, match="broke off 5 times"):
+        obtain(host.url, str(tmp_path), host.limits)
+    host.breaks_after = None
+    assert Path(obtain(host.url, str(tmp_path), host.limits)).read_bytes() == CONTENT
+
+
+def test_a_part_that_is_longer_than_the_file_is_dropped(host: Host, tmp_path: Path) -> None:
+    host.etag = '"one"'
+    folder = tmp_path / "csvs.example" / "v7"
+    folder.mkdir(parents=True)
+    (folder / "classes.csv.part").write_bytes(b"x" * 100)
+    (folder / "classes.csv.part.source.json").write_text('{"num_bytes": 38, "etag": "\\"one\\""}')
+    assert Path(obtain(host.url, str(tmp_path), host.limits)).read_bytes() == CONTENT
+
+
+def test_a_newer_file_of_the_same_size_is_told_by_its_tag(host: Host, tmp_path: Path) -> None:
+    host.etag = '"one"'
+    obtain(host.url, str(tmp_path), host.limits)
+    host.content, host.etag = CONTENT.upper(), '"two"'
+    assert Path(obtain(host.url, str(tmp_path), host.limits)).read_bytes() == CONTENT.upper()
+
+
+def test_a_host_that_is_busy_is_incomplete_for_it_may_pass(host: Host, tmp_path: Path) -> None:
+    host.status = 503
+    with pytest.raises(IncompleteError, match="HTTP 503"):
         obtain(host.url, str(tmp_path), host.limits)

@@ -110,6 +110,14 @@ def _find_split_photos(scope: Scope) -> DataFrame:
     return splits.where(F.col("n") > 1).select(_key(t.DATASET, t.IMAGE_ID))
 
 
+def _find_split_groups(scope: Scope) -> DataFrame:
+    kept = scope.lake.read(t.EXAMPLES).where(F.col(t.SPLIT) != t.REJECTED_SPLIT)
+    groups = scope.lake.read(t.NEAR_DUPLICATES)
+    of_photos = kept.join(groups, on=[t.DATASET, t.IMAGE_ID], how="inner")
+    splits = of_photos.groupBy(t.DATASET, t.GROUP_ID).agg(F.countDistinct(t.SPLIT).alias("n"))
+    return splits.where(F.col("n") > 1).select(_key(t.DATASET, t.GROUP_ID))
+
+
 def _find_unattributed(scope: Scope) -> DataFrame | tuple[str, ...]:
     photos = scope.lake.read(t.PHOTOS)
     known = photos.select(
@@ -168,7 +176,7 @@ def _built_at(scope: Scope) -> Column:
 def _find_forgotten_rows(scope: Scope) -> DataFrame:
     forgotten = scope.lake.read(t.FORGOTTEN_PHOTOS).select(t.IMAGE_ID).distinct()
     frames = []
-    for table in (t.SELECTED_BOXES, t.CROPS, t.EXAMPLES):
+    for table in (t.SELECTED_BOXES, t.CROPS, t.NEAR_DUPLICATES, t.EXAMPLES):
         if scope.lake.exists(table):
             rows = scope.lake.read(table)
             if table is t.SELECTED_BOXES:
@@ -215,6 +223,12 @@ ROW_CHECKS: Final = (
         "a photo is in one split of a dataset only",
         _find_split_photos,
         (t.EXAMPLES,),
+    ),
+    Check(
+        "one_split_per_group",
+        "a group of near-duplicates is in one split of a dataset only",
+        _find_split_groups,
+        (t.NEAR_DUPLICATES, t.EXAMPLES),
     ),
     Check(
         "attribution",

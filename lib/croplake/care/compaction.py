@@ -17,7 +17,7 @@ from croplake.lake import Lake
 from croplake.session import session_properties
 from croplake.tables import Table
 
-LAID_OUT: Final = (t.EXAMPLES,)
+LAID_OUT: Final = (t.PHOTOS, t.BOXES, t.EXAMPLES)
 """Tables whose files and row groups are as a job planned them: they are left as they are."""
 
 

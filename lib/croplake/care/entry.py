@@ -75,7 +75,7 @@ def _add(
     epilog: str,
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = parts.add_parser(name, help=summary, epilog=epilog)
-    parser.set_defaults(command_of_lake=command)
+    parser.set_defaults(run=command)
     add_conf_arguments(parser)
     return parser
 
@@ -129,5 +129,6 @@ def _session(name: str, settings: Settings) -> Iterator[SparkSession]:
     from croplake.session import check_java, spark_session
 
     check_java()
-    with spark_session(f"croplake lake {name}", settings.spark) as spark:
+    app, with_s3 = f"croplake lake {name}", settings.is_on_s3
+    with spark_session(app, settings.spark, with_s3=with_s3) as spark:
         yield spark

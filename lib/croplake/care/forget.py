@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
-from croplake import summary
+from croplake import storage, summary
 from croplake import tables as t
 from croplake.care.losses import note_losses
 from croplake.care.pins import find_readers
@@ -16,6 +16,7 @@ from croplake.care.vacuum import TABLES_WITH_BYTES, VacuumPlan, plan_vacuum, vac
 from croplake.errors import IncompleteError, SettingsError
 from croplake.examples.layout import read_layout, writer_properties
 from croplake.jobs.context import Job, JobContext
+from croplake.jobs.report_dataset import REPORTS
 from croplake.lake import spark_schema
 from croplake.selection.rules import FORGOTTEN
 from croplake.session import session_properties
@@ -29,10 +30,13 @@ def forget_job(image_ids: Sequence[str], *, at_once: bool = False) -> Job:
 
     What derives from a photo, and what becomes of it:
 
-    - `crops`, `examples`: its rows go, whatever recipe or dataset; their bytes go with the next
-      `lake maintain` (or `at_once`), out of versions that models were trained on, too.
+    - `crops`, `examples`, `near_duplicates`: its rows go, whatever recipe or dataset; their bytes
+      go with the next `lake maintain` (or `at_once`), out of versions that models were trained on,
+      too.
     - `selected_boxes`: its boxes stay as rows, with the reject reason `forgotten`, so that every
       box is still accounted for; `select_boxes` gives them that reason from now on.
+    - Pages in the lake's `reports` folder that show the photo are removed; they can be made anew.
+      Those that were written elsewhere are not known.
     - `forgotten_photos` holds the ids, so that `fetch_crops` never asks for them again.
     - The catalog (`photos`, `boxes`) stays: it is a copy of lists that others publish, and would be
       back with the next `ingest_catalog`.
@@ -59,7 +63,7 @@ def forget_job(image_ids: Sequence[str], *, at_once: bool = False) -> Job:
     return Job(
         name="forget",
         run=partial(_forget, image_ids=ids, at_once=at_once),
-        writes=(t.FORGOTTEN_PHOTOS, t.SELECTED_BOXES, t.EXAMPLES, t.CROPS),
+        writes=(t.FORGOTTEN_PHOTOS, t.SELECTED_BOXES, t.NEAR_DUPLICATES, t.EXAMPLES, t.CROPS),
         conf_of=lambda settings: ids,
         of_dataset=False,
     )
@@ -79,7 +83,7 @@ def _forget(context: JobContext, *, image_ids: list[str], at_once: bool) -> None
         if context.counts[t.SELECTED_BOXES.name]:
             context.lake.update(t.SELECTED_BOXES, not_yet, {t.REJECT_REASON: f"'{FORGOTTEN}'"})
             context.written[t.SELECTED_BOXES.name] = context.lake.version(t.SELECTED_BOXES)
-    for table in (t.EXAMPLES, t.CROPS):
+    for table in (t.NEAR_DUPLICATES, t.EXAMPLES, t.CROPS):
         if context.lake.exists(table):
             _delete(context, table, is_theirs)
     summary.print_counts(context.console, "forget: rows", context.counts)
@@ -88,7 +92,17 @@ def _forget(context: JobContext, *, image_ids: list[str], at_once: bool) -> None
         context.console.print(
             f"not in the lake, noted all the same: {', '.join(unknown)}", soft_wrap=True
         )
+    _remove_pages(context, image_ids)
     _settle_bytes(context, frozenset(image_ids), at_once=at_once)
+
+
+def _remove_pages(context: JobContext, image_ids: Iterable[str]) -> None:
+    """A page names the photo of every crop it shows."""
+    for page in storage.list_files(storage.join(context.lake.root, REPORTS)):
+        content = storage.read_bytes(page)
+        if any(image_id.encode() in content for image_id in image_ids):
+            storage.remove(page)
+            context.console.print(f"page removed, it showed them: {page}", soft_wrap=True)
 
 
 def _note(context: JobContext, image_ids: Iterable[str]) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from croplake.catalog.formats import CLASSES_HEADER
+from croplake import tables as t
+from croplake.catalog.formats import CLASSES_HEADER, Subset
 from croplake.errors import InputDataError
 
 
@@ -20,13 +22,39 @@ class ClassEntry:
         mid: `/m/…`.
         name: as published.
         parent_mids: classes it is a subcategory of; several, as the hierarchy is a DAG.
-        num_boxes: annotated boxes over all ingested subsets; None before they are counted.
+        num_boxes_by_subset: annotated boxes of each ingested subset; None before they are counted.
     """
 
     mid: str
     name: str
     parent_mids: tuple[str, ...] = ()
-    num_boxes: int | None = None
+    num_boxes_by_subset: Mapping[Subset, int] | None = None
+
+    @property
+    def num_boxes(self) -> int | None:
+        """Boxes over all subsets; None before they are counted."""
+        if self.num_boxes_by_subset is None:
+            return None
+        return sum(self.num_boxes_by_subset.values())
+
+
+def read_classes(rows: Iterable[Mapping[str, Any]]) -> list[ClassEntry]:
+    """Rows of the table `classes` as classes, in the order of their names."""
+    counts: dict[Subset, str] = {
+        "train": t.NUM_BOXES_TRAIN,
+        "validation": t.NUM_BOXES_VALIDATION,
+        "test": t.NUM_BOXES_TEST,
+    }
+    entries = (
+        ClassEntry(
+            mid=row[t.LABEL_MID],
+            name=row[t.CLASS_NAME],
+            parent_mids=tuple(row[t.PARENT_MIDS]),
+            num_boxes_by_subset={subset: row[column] for subset, column in counts.items()},
+        )
+        for row in rows
+    )
+    return sorted(entries, key=lambda entry: (entry.name, entry.mid))
 
 
 def parse_classes(text: str, name: str) -> dict[str, str]:

@@ -1,20 +1,18 @@
-"""Where the CSVs come from: downloaded whole, header and end checked before Spark reads."""
+"""Where the CSVs come from: wherever they lie, header and end checked before Spark reads."""
 
 from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
-
-import requests
+from urllib.parse import urlsplit
 
 from croplake import storage
+from croplake.catalog.download import download
 from croplake.catalog.formats import BOXES_HEADER, PHOTOS_HEADER, XCLICK_HEADER
-from croplake.errors import IncompleteError, InputDataError
+from croplake.errors import InputDataError
 from croplake.fetching.http import HttpLimits
 
-_CHUNK_BYTES: Final = 1 << 20
 _TAIL_BYTES: Final = 64 * 1024
 
 
@@ -40,50 +38,18 @@ def obtain(source: str, folder: str, limits: HttpLimits) -> str:
 
     Args:
         source: local path, storage address, or http(s) address.
-        folder: address of the folder for downloads; a whole earlier download there is used again.
+        folder: address of the folder for downloads, as `download` keeps it.
         limits: of HTTP.
 
     Raises:
         InputDataError: there is no such file, or the host does not have it.
-        IncompleteError: the download broke off; the same command tries again.
+        IncompleteError: the download broke off; the same command goes on.
     """
-    parts = urlsplit(source)
-    if parts.scheme not in ("http", "https"):
+    if urlsplit(source).scheme not in ("http", "https"):
         if not storage.exists(source):
             raise InputDataError(f"{source}: no such file")
         return storage.absolute(source)
-    target = storage.join(folder, parts.netloc, parts.path)
-    url, headers = source, {"User-Agent": limits.user_agent, "Accept-Encoding": "identity"}
-    if parts.hostname in limits.connect_to:
-        url = urlunsplit(parts._replace(netloc=limits.connect_to[parts.hostname]))
-        headers["Host"] = parts.netloc
-    timeouts = (limits.connect_timeout_s, limits.read_timeout_s)
-    try:
-        with requests.get(url, headers=headers, timeout=timeouts, stream=True) as answer:
-            if answer.status_code != requests.codes.ok:
-                raise InputDataError(f"{source}: HTTP {answer.status_code}, expected the file")
-            expected = answer.headers.get("Content-Length", "")
-            if expected.isdecimal() and storage.size_bytes(target) == int(expected):
-                return target
-            _download(answer, source, target, int(expected) if expected.isdecimal() else None)
-    except requests.exceptions.RequestException as error:
-        raise IncompleteError(f"{source}: {error}; the same command tries again") from error
-    return target
-
-
-def _download(answer: requests.Response, source: str, target: str, expected: int | None) -> None:
-    part = target + ".part"
-    num_bytes = 0
-    with storage.open_output(part) as stream:
-        for chunk in answer.iter_content(_CHUNK_BYTES):
-            stream.write(chunk)
-            num_bytes += len(chunk)
-    if expected is not None and num_bytes != expected:
-        raise IncompleteError(
-            f"{source}: truncated download, {num_bytes} of {expected} bytes; the same command "
-            "tries again"
-        )
-    storage.move(part, target)
+    return download(source, folder, limits)
 
 
 def check_photos_csv(name: str, uri: str) -> CsvFile:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812  # the name the Spark documentation uses
 
 from croplake import tables as t
@@ -16,31 +16,85 @@ LINE_TEXT: Final = "value"
 """The raw line, as Spark's text reader names it."""
 _CORRUPT: Final = "_corrupt"
 _FIELDS: Final = "fields"
+_BEFORE: Final = "before"
 
 _CORNER_COLUMNS: Final = ("XMin", "XMax", "YMin", "YMax")
 
 
-def parse_lines(lines: DataFrame, file: CsvFile) -> DataFrame:
-    """Splits lines into the file's columns.
+class FieldKind(NamedTuple):
+    """Columns of one type.
+
+    Attributes:
+        type: Spark's.
+        reason: why a row is rejected whose field is not of it.
+        columns: their names.
+    """
+
+    type: str
+    reason: str
+    columns: tuple[str, ...]
+
+
+WRONG_NUMBER_OF_COLUMNS: Final = "wrong_number_of_columns"
+_BAD_CORNER: Final = "bad_corner"
+_BAD_CONFIDENCE: Final = "bad_confidence"
+_BAD_FLAG: Final = "bad_flag"
+_BAD_SIZE: Final = "bad_original_size"
+_BAD_ROTATION: Final = "bad_rotation"
+BOX_KINDS: Final = (
+    FieldKind("double", _BAD_CORNER, _CORNER_COLUMNS),
+    FieldKind("double", _BAD_CONFIDENCE, ("Confidence",)),
+    FieldKind("tinyint", _BAD_FLAG, FLAGS),
+)
+PHOTO_KINDS: Final = (
+    FieldKind("bigint", _BAD_SIZE, ("OriginalSize",)),
+    FieldKind("double", _BAD_ROTATION, ("Rotation",)),
+)
+
+
+def parse_lines(lines: DataFrame, file: CsvFile, kinds: Sequence[FieldKind]) -> DataFrame:
+    """Splits lines into the file's columns, each of its type.
 
     Args:
         lines: one column, the raw lines, header included.
         file: whose they are.
+        kinds: the columns that are no strings.
 
     Returns:
-        `value` (the raw line), `reason` (`wrong_number_of_columns` or null), and the file's columns
-        as strings, empty ones null.
+        `value` (the raw line), `reason` (null, `wrong_number_of_columns` or that of a kind whose
+        field is not of its type), and the file's columns, empty ones null.
     """
-    schema = ", ".join(f"`{name}` string" for name in (*file.header, _CORRUPT))
-    options = {"quote": '"', "escape": '"', "columnNameOfCorruptRecord": _CORRUPT}
+    types = {name: kind.type for kind in kinds for name in kind.columns}
     rows = lines.where((F.col(LINE_TEXT) != file.header_line) & (F.length(LINE_TEXT) > 0))
-    parsed = rows.withColumn(_FIELDS, F.from_csv(LINE_TEXT, schema, options))
-    malformed = F.col(f"{_FIELDS}.{_CORRUPT}").isNotNull()
+    parsed = rows.withColumn(_FIELDS, _from_csv(file, types))
+    # Lines that are not as they should be are few: only they are split once more, to tell why.
+    texts = _from_csv(file, {})
+    is_text_there = {name: texts[name].isNotNull() for name in types}
+    of_kinds = [
+        F.when(
+            _any([_field(name).isNull() & is_text_there[name] for name in kind.columns]),
+            kind.reason,
+        )
+        for kind in kinds
+    ]
+    is_short = F.when(texts[_CORRUPT].isNotNull(), WRONG_NUMBER_OF_COLUMNS)
+    why = F.coalesce(is_short, *of_kinds, F.lit(WRONG_NUMBER_OF_COLUMNS))
     return parsed.select(
         LINE_TEXT,
-        F.when(malformed, F.lit("wrong_number_of_columns")).alias(t.REASON),
-        *(F.col(f"{_FIELDS}.{name}") for name in file.header),
+        F.when(_field(_CORRUPT).isNotNull(), why).alias(t.REASON),
+        *(_field(name).alias(name) for name in file.header),
     )
+
+
+def _from_csv(file: CsvFile, types: Mapping[str, str]) -> Column:
+    named = {name: types.get(name, "string") for name in file.header} | {_CORRUPT: "string"}
+    schema = ", ".join(f"`{name}` {kind}" for name, kind in named.items())
+    options = {"quote": '"', "escape": '"', "columnNameOfCorruptRecord": _CORRUPT}
+    return F.from_csv(LINE_TEXT, schema, options)
+
+
+def _field(name: str) -> Column:
+    return F.col(f"{_FIELDS}.{name}")
 
 
 def type_photos(parsed: DataFrame, subset: str) -> DataFrame:
@@ -53,16 +107,11 @@ def type_photos(parsed: DataFrame, subset: str) -> DataFrame:
     Returns:
         `value`, `reason` (null where the row is good) and the columns of `photos`.
     """
-    rotation = F.col("Rotation").try_cast("double")
+    rotation = F.col("Rotation")
     checks = [
         ("bad_image_id", _bad_image_id()),
         ("wrong_subset", ~F.col("Subset").eqNullSafe(F.lit(subset))),
-        ("bad_original_size", _present_but_not("OriginalSize", "long")),
-        (
-            "bad_rotation",
-            F.col("Rotation").isNotNull()
-            & ~F.coalesce(rotation.isin(0.0, 90.0, 180.0, 270.0), F.lit(False)),
-        ),
+        (_BAD_ROTATION, ~rotation.isin(0.0, 90.0, 180.0, 270.0)),
     ]
     return parsed.select(
         LINE_TEXT,
@@ -71,7 +120,7 @@ def type_photos(parsed: DataFrame, subset: str) -> DataFrame:
         F.col("Subset").alias(t.SUBSET),
         F.col("OriginalURL").alias(t.ORIGINAL_URL),
         F.col("Thumbnail300KURL").alias(t.THUMBNAIL_URL),
-        F.col("OriginalSize").try_cast("long").alias(t.ORIGINAL_SIZE_BYTES),
+        F.col("OriginalSize").alias(t.ORIGINAL_SIZE_BYTES),
         F.col("OriginalMD5").alias(t.ORIGINAL_MD5_BASE64),
         rotation.cast("int").alias(t.ROTATION_DEG),
         F.col("License").alias(t.LICENSE),
@@ -93,20 +142,19 @@ def type_boxes(parsed: DataFrame, subset: str, known_mids: Sequence[str]) -> Dat
     Returns:
         `value`, `reason` (null where the row is good) and the columns of `boxes`.
     """
-    corners = {name: F.col(name).try_cast("double") for name in _CORNER_COLUMNS}
+    corners = {name: F.col(name) for name in _CORNER_COLUMNS}
     outside = [~F.coalesce(corner.between(0, 1), F.lit(False)) for corner in corners.values()]
-    flags = {name: F.col(name).try_cast("tinyint") for name in FLAGS}
-    bad_flags = [~F.coalesce(flag.isin(-1, 0, 1), F.lit(False)) for flag in flags.values()]
+    bad_flags = [~F.coalesce(F.col(name).between(-1, 1), F.lit(False)) for name in FLAGS]
     checks = [
         ("bad_image_id", _bad_image_id()),
         ("unknown_class", ~F.coalesce(F.col("LabelName").isin(*known_mids), F.lit(False))),
-        ("bad_corner", _any(outside)),
+        (_BAD_CORNER, _any(outside)),
         (
             "corners_reversed",
             (corners["XMin"] > corners["XMax"]) | (corners["YMin"] > corners["YMax"]),
         ),
-        ("bad_confidence", F.col("Confidence").try_cast("double").isNull()),
-        ("bad_flag", _any(bad_flags)),
+        (_BAD_CONFIDENCE, F.col("Confidence").isNull()),
+        (_BAD_FLAG, _any(bad_flags)),
     ]
     return parsed.select(
         LINE_TEXT,
@@ -120,35 +168,51 @@ def type_boxes(parsed: DataFrame, subset: str, known_mids: Sequence[str]) -> Dat
         corners["YMin"].alias(t.Y_MIN),
         corners["YMax"].alias(t.Y_MAX),
         F.col("Source").alias(t.SOURCE),
-        F.col("Confidence").try_cast("double").alias(t.CONFIDENCE),
-        *(flags[name].alias(column) for name, column in zip(FLAGS, t.FLAGS, strict=True)),
+        F.col("Confidence").alias(t.CONFIDENCE),
+        *(F.col(name).alias(column) for name, column in zip(FLAGS, t.FLAGS, strict=True)),
     )
 
 
-def merge_equal(rows: DataFrame, keys: Sequence[str], columns: Sequence[str]) -> DataFrame:
-    """Leaves one row of those that share a key: the greatest, compared column by column.
+def merge_boxes(boxes: DataFrame) -> DataFrame:
+    """Lays boxes out by class and photo; of equal ones the greatest is left.
 
-    For boxes that is the most confident, then the last source by name, then the set flags.
+    That is the most confident, then that of the last source by name, then that of the set flags.
 
     Args:
-        rows: with `columns`.
-        keys: what makes rows equal.
-        columns: of the result, in its order.
+        boxes: the columns of `boxes`, of one subset.
     """
-    ranked = [t.CONFIDENCE] if t.CONFIDENCE in columns else []
-    ranked += [column for column in columns if column not in keys and column not in ranked]
-    greatest = rows.groupBy(*keys).agg(F.max(F.struct(*ranked)).alias("greatest"))
-    return greatest.select(
-        *(column if column in keys else F.col(f"greatest.{column}") for column in columns)
-    )
+    ranked = [F.desc(column) for column in (t.CONFIDENCE, t.SOURCE, *t.FLAGS)]
+    return _first_of_equal(boxes, t.LABEL_MID, [t.IMAGE_ID, t.BOX_ID], ranked)
+
+
+def merge_photos(photos: DataFrame) -> DataFrame:
+    """Lays photos out by id; of equal ones the greatest is left, compared column by column.
+
+    Args:
+        photos: the columns of `photos`, of one subset.
+    """
+    ranked = [F.desc(column) for column in t.PHOTOS.columns if column != t.IMAGE_ID]
+    return _first_of_equal(photos, t.IMAGE_ID, [], ranked)
+
+
+def _first_of_equal(
+    rows: DataFrame, cluster: str, keys: Sequence[str], ranked: Sequence[Column]
+) -> DataFrame:
+    """Brings the rows of a cluster together, sorts them once, and leaves the first of equal ones.
+
+    A group-by would hash or sort the rows once more, and lose their order.
+    """
+    keys = [cluster, *keys]
+    # Windows of a few rows: one a key would start for every row, one a cluster holds too many.
+    near = keys[:-1] or keys
+    window = Window.partitionBy(*near).orderBy(*keys[len(near) :], *ranked)
+    laid_out = rows.repartition(cluster).sortWithinPartitions(*keys, *ranked)
+    marked = laid_out.withColumn(_BEFORE, F.lag(keys[-1]).over(window))
+    return marked.where(~F.col(_BEFORE).eqNullSafe(F.col(keys[-1]))).drop(_BEFORE)
 
 
 def _bad_image_id() -> Column:
     return ~F.coalesce(F.col("ImageID").rlike("^[0-9a-f]{16}$"), F.lit(False))
-
-
-def _present_but_not(column: str, kind: str) -> Column:
-    return F.col(column).isNotNull() & F.col(column).try_cast(kind).isNull()
 
 
 def _any(conditions: Sequence[Column]) -> Column:
@@ -165,6 +229,7 @@ def _first_reason(checks: Sequence[tuple[str, Column]]) -> Column:
 
 def _box_id(corners: dict[str, Column]) -> Column:
     """MD5 in hex of `image_id|label_mid|x_min|x_max|y_min|y_max`, corners in millionths."""
-    millionths = [F.round(corner * 1_000_000).cast("int") for corner in corners.values()]
+    # Spark rounds by way of decimals, which takes longer than reading the row.
+    millionths = [F.floor(corner * 1e6 + 0.5).cast("int") for corner in corners.values()]
     parts = [F.col("ImageID"), F.col("LabelName"), *(part.cast("string") for part in millionths)]
     return F.md5(F.concat_ws("|", *parts))

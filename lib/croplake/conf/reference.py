@@ -1,4 +1,4 @@
-"""The configuration reference: the models' own docstrings as a Markdown page."""
+"""The configuration reference: the models' docstrings as a Markdown page and as JSON Schemas."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic_core import PydanticUndefined
 
-from croplake.conf.models import ConfModel, Settings
+from croplake.conf.models import ConfModel, DatasetSpec, Settings
 
 _INTRO = """\
 # Configuration reference
@@ -21,12 +22,35 @@ A configuration is one YAML file (`local.yaml` runs the miniature world, `sample
 of the real validation subset, `cluster.yaml` everything). Unknown keys are errors. Any key can be
 overridden on the command line: `--set train.epochs=3 --set 'fetch.sources=[original]'`. Relative
 paths are relative to the working directory.
+
+Editors that know YAML (through yaml-language-server: VS Code, Neovim, …) complete and check a file
+whose first line names its schema, `settings.schema.json` or `dataset.schema.json` beside this page:
+`# yaml-language-server: $schema=settings.schema.json`.
 """
 
 
 def reference_page() -> str:
     """The page as Markdown."""
     return "\n".join([_INTRO, *_sections(Settings, ())])
+
+
+def settings_schema() -> dict[str, Any]:
+    """JSON Schema of a configuration file."""
+    schema = Settings.model_json_schema()
+    of_dataset = schema["properties"]["dataset"]
+    path = {"type": "string", "description": "Path of a YAML file that holds it."}
+    schema["properties"]["dataset"] = {"anyOf": [path, of_dataset]}
+    return schema
+
+
+def files() -> dict[str, str]:
+    """All that is generated from the models: file name to content."""
+    schemas = {
+        "settings.schema.json": settings_schema(),
+        "dataset.schema.json": DatasetSpec.model_json_schema(),
+    }
+    dumped = {name: json.dumps(schema, indent=1) + "\n" for name, schema in schemas.items()}
+    return {"README.md": reference_page()} | dumped
 
 
 def _sections(model: type[ConfModel], above: tuple[str, ...]) -> Iterator[str]:
@@ -98,4 +122,5 @@ def _limits(schema: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(reference_page())
+    for name, text in files().items():
+        Path(sys.argv[1], name).write_text(text, encoding="utf-8")

@@ -19,7 +19,7 @@ from croplake.fetching.crop import (
 )
 from croplake.fetching.http import Answer
 from croplake.fetching.outcome import PhotoError, Status
-from croplake.fetching.photo import DecodeBuffer, Halvings, decode_photo, dhash
+from croplake.fetching.photo import DecodeBuffer, Halvings, decode_photo, look_of
 from croplake.fetching.photo_task import BOXES_FIELD, FetchRules, PhotoTask
 
 
@@ -90,13 +90,15 @@ def _check_md5(answer: Answer, expected: str | None) -> None:
 
 def _of_photo(photo: Halvings, answer: Answer, source: str | None) -> dict[str, Any]:
     height_px, width_px = photo.whole_HWC.shape[:2]
+    look = look_of(photo.whole_HWC)
     return {
         t.SOURCE: source,
         t.HTTP_STATUS: answer.http_status,
         t.PHOTO_WIDTH_PX: width_px,
         t.PHOTO_HEIGHT_PX: height_px,
         t.PHOTO_SHA256: hashlib.sha256(answer.body).hexdigest(),
-        t.PHOTO_DHASH: dhash(photo.whole_HWC),
+        t.PHOTO_DHASH: look.dhash,
+        t.PHOTO_COLORS: look.colors,
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -49,7 +49,7 @@ _HARMLESS_WARNING: Final = re.compile(
 of padding between segments. Many such bytes are lost data."""
 
 
-_DHASH_SIDE_PX: Final = 128
+_LOOK_SIDE_PX: Final = 128
 _LARGEST_KEPT_BYTES: Final = 48 * 1024 * 1024
 _MAX_SCANS: Final = 200
 """A progressive JPEG has about ten, and a scan of a huge photo takes milliseconds however few its
@@ -223,26 +223,36 @@ class Halvings:
         return self._levels[level]
 
 
-def dhash(image_HWC: Pixels) -> int:
-    """The 64-bit difference hash of a photo: which of its 8×8 grey cells is brighter to the right.
+class Look(NamedTuple):
+    """What a photo looks like, in few bytes; similar ones are near-duplicates.
+
+    Attributes:
+        dhash: which of its 8×8 grey cells is brighter than the one to its left, as a signed 64-bit
+            integer; similar photos differ in few bits.
+        colors: the mean RGB of its 4×4 cells, row by row, uint8: 48 bytes.
+    """
+
+    dhash: int
+    colors: bytes
+
+
+def look_of(image_HWC: Pixels) -> Look:
+    """Looks at a photo.
 
     Args:
         image_HWC: uint8 RGB, shape (height, width, 3).
-
-    Returns:
-        A signed 64-bit integer; similar photos differ in few bits.
     """
     # A cell's mean over every s-th row and column is as good as over all of them, at a tenth of the
     # cost: some hundred pixels are left of each.
     height_px, width_px = image_HWC.shape[:2]
-    step = max(1, min(height_px, width_px) // _DHASH_SIDE_PX)
-    thin = (width_px // step, height_px // step)
-    grey = cv2.cvtColor(
-        cv2.resize(image_HWC, thin, interpolation=cv2.INTER_NEAREST), cv2.COLOR_RGB2GRAY
-    )
+    step = max(1, min(height_px, width_px) // _LOOK_SIDE_PX)
+    thin_size = (width_px // step, height_px // step)
+    thin_HWC = cv2.resize(image_HWC, thin_size, interpolation=cv2.INTER_NEAREST)
+    grey = cv2.cvtColor(thin_HWC, cv2.COLOR_RGB2GRAY)
     cells = np.asarray(cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA), dtype=np.int16)
     bits = np.packbits(cells[:, 1:] > cells[:, :-1])
-    return int.from_bytes(bits.tobytes(), "big", signed=True)
+    colors = np.asarray(cv2.resize(thin_HWC, (4, 4), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return Look(int.from_bytes(bits.tobytes(), "big", signed=True), colors.tobytes())
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

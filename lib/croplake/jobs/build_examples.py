@@ -1,4 +1,4 @@
-"""Makes a dataset's training shards: crops → examples."""
+"""Makes a dataset's training shards: crops → examples, near_duplicates."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from croplake import summary
 from croplake import tables as t
 from croplake.errors import InputDataError
 from croplake.examples.layout import ShardLayout, plan_layout, read_layout, writer_properties
-from croplake.examples.transforms import make_examples, shuffle_examples
+from croplake.examples.transforms import (
+    balance,
+    balance_cuts,
+    make_examples,
+    shuffle_examples,
+)
 from croplake.jobs.context import Job, JobContext, settings_hash
 from croplake.jobs.fetch_plan import recipe_of
-from croplake.jobs.select_boxes import chosen_categories
+from croplake.jobs.near_duplicates import settle_near_duplicates
+from croplake.jobs.select_boxes import dataset_labels
 from croplake.session import session_properties
 
 Cells = dict[tuple[str, str], int]
@@ -21,11 +27,15 @@ Cells = dict[tuple[str, str], int]
 def run(context: JobContext) -> None:
     """`crops` of the dataset's kept boxes → `examples`."""
     spec = context.settings.dataset
-    categories = list(chosen_categories(context).values())
+    categories = dataset_labels(context)
     recipe_id = recipe_of(context.settings.fetch).recipe_id
     crops = context.read_table(t.CROPS).where(F.col(t.RECIPE_ID) == recipe_id)
     selected = context.read_table(t.SELECTED_BOXES).where(F.col(t.DATASET) == spec.name)
     examples = make_examples(crops, selected, categories, spec)
+    examples = settle_near_duplicates(context, examples, crops)
+    if spec.balance.rule != "none":
+        cuts = balance_cuts(examples, spec).collect()
+        examples = balance(examples, {row[t.CATEGORY]: row[t.EXAMPLE_ID] for row in cuts})
     cells = _count(examples)
     _check_splits(context, categories, cells)
     layout = _plan(context, cells)
@@ -133,7 +143,7 @@ def _check_row_groups(context: JobContext) -> None:
 JOB = Job(
     name="build_examples",
     run=run,
-    writes=(t.EXAMPLES,),
+    writes=(t.NEAR_DUPLICATES, t.EXAMPLES),
     reads=(t.CLASSES, t.SELECTED_BOXES, t.CROPS),
     follows=("select_boxes", "fetch_crops"),
     conf_of=lambda settings: [

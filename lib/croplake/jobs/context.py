@@ -39,6 +39,7 @@ class JobContext:
         written: version of every table written.
         counts: rows by what became of them.
         model_id: of the model that was made or used.
+        out: where a page goes; None is its usual place.
         note: brings the run's row up to date with what it reads by now.
     """
 
@@ -52,6 +53,7 @@ class JobContext:
     written: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     model_id: str | None = None
+    out: str | None = None
     note: Callable[[], None] = lambda: None
 
     def read_table(self, table: Table, *, version: int | None = None) -> DataFrame:
@@ -119,6 +121,7 @@ class Job:
         reads: tables whose versions are pinned when it starts.
         follows: the jobs whose tables it reads.
         conf_of: the part of the settings that decides what it writes.
+        state_of: what else of the lake decides it, beside the tables of the jobs it follows.
         of_dataset: whether its result belongs to a dataset.
         always: it finds out itself what is left to do, so a run never skips it.
     """
@@ -129,6 +132,7 @@ class Job:
     reads: tuple[Table, ...] = ()
     follows: tuple[str, ...] = ()
     conf_of: Callable[[Settings], Any] = lambda settings: None
+    state_of: Callable[[Lake, Settings], Any] = lambda lake, settings: None
     of_dataset: bool = True
     always: bool = False
 
@@ -142,7 +146,7 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
 
 
-def settings_hash(job: Job, settings: Settings, inputs: dict[str, dict[str, int]]) -> str:
+def settings_hash(job: Job, settings: Settings, inputs: dict[str, Any]) -> str:
     """Hash of all that decides a job's result: its settings and the versions it would read."""
     parts = {"job": job.name, "settings": _plain(job.conf_of(settings)), "inputs": inputs}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -30,6 +30,15 @@ JOB_SUMMARIES = {
     "classify-photos": "new photos + model → predictions (table and CSV)",
 }
 """Every job, in the order the data takes, for the command line's help."""
+LOOK_SUMMARIES = {
+    "plan-fetch": "what fetching will take: boxes, photos, bytes, hours, warnings; fetches nothing",
+    "report-dataset": "a page about the dataset: figures, failures, licences, crops to look at",
+}
+"""What only looks."""
+_PAGES = ("report-dataset",)
+"""Looks that write a page."""
+COMMAND_SUMMARIES = JOB_SUMMARIES | LOOK_SUMMARIES
+"""Every command that runs on Spark."""
 
 
 def add_conf_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +56,15 @@ def add_conf_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_command_arguments(parser: argparse.ArgumentParser, command: str) -> None:
+    """Adds all that a command of `COMMAND_SUMMARIES` takes."""
+    add_conf_arguments(parser)
+    if command in _PAGES:
+        parser.add_argument(
+            "--out", metavar="FILE", help="where the page goes (default: reports/ in the lake)"
+        )
+
+
 def main(job_name: str, argv: Sequence[str] | None = None) -> int:
     """Runs one job as a process of its own.
 
@@ -57,23 +75,29 @@ def main(job_name: str, argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    parser = argparse.ArgumentParser(
-        prog=job_name, description=JOB_SUMMARIES[job_name.replace("_", "-")]
-    )
-    add_conf_arguments(parser)
+    command = job_name.replace("_", "-")
+    parser = argparse.ArgumentParser(prog=job_name, description=COMMAND_SUMMARIES[command])
+    add_command_arguments(parser, command)
     arguments = parser.parse_args(argv)
-    return guarded(lambda: run_named(job_name, arguments.conf, arguments.overrides))
+    return guarded(lambda: run_named(job_name, arguments))
 
 
-def run_named(job_name: str, conf: str, overrides: Sequence[str]) -> None:
-    """Loads the settings, then runs one job, or `run`: all of them."""
-    settings = load_settings(conf, overrides)
-    from croplake.jobs.way import JOBS, run_all, run_job  # after the settings hold: it loads Spark
+def run_named(job_name: str, arguments: argparse.Namespace) -> None:
+    """Loads the settings, then runs one job, or `run`: all of them.
+
+    Args:
+        job_name: verb_noun.
+        arguments: what `add_command_arguments` asked for.
+    """
+    settings = load_settings(arguments.conf, arguments.overrides)
+    from croplake.jobs.way import JOBS, LOOKS, run_all, run_job, run_look  # now: it loads Spark
 
     console = Console()
     with surroundings(job_name, settings, console) as (spark, settings):
         if job_name == "run":
             run_all(spark, settings, console)
+        elif job_name in LOOKS:
+            run_look(spark, job_name, settings, console, out=vars(arguments).get("out"))
         else:
             job = next(job for job in JOBS if job.name == job_name)
             run_job(spark, job, settings, console)
@@ -95,7 +119,7 @@ def surroundings(
     with (
         _sigterm_as_ctrl_c(),
         world_served(settings, console) as served,
-        spark_session(f"croplake {name}", settings.spark) as spark,
+        spark_session(f"croplake {name}", settings.spark, with_s3=settings.is_on_s3) as spark,
     ):
         yield spark, served
 

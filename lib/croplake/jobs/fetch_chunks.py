@@ -29,6 +29,8 @@ _CHUNKS_IN_FLIGHT: Final = 2
 """While one chunk's last downloads and its commit take their time, the next uses the slots."""
 _BYTES_PER_PIXEL: Final = 0.4
 """Of a crop that fills its recipe's square to three quarters: what photos take at quality 92."""
+_ENOUGH_ROWS: Final = 1000
+"""Of a lake, to tell the size of its crops."""
 HOPELESS_PHOTOS: Final = 500
 """So many photos in a row for which no host had an answer: the network is gone."""
 _GO_ON: Final = "run the same command again to go on"
@@ -39,7 +41,7 @@ class _Watch:
 
     def __init__(self, context: JobContext, plan: FetchPlan, running: Coordinator) -> None:
         self._context, self._plan, self._running = context, plan, running
-        self._bytes_per_chunk = expected_bytes(context, plan) / max(1, len(plan.chunks))
+        self._bytes_per_chunk = crop_bytes(context, plan.num_boxes) / max(1, len(plan.chunks))
         self._photos_since_answer = 0
         self.reason: str | None = None
 
@@ -74,14 +76,16 @@ class _Watch:
             )
 
 
-def expected_bytes(context: JobContext, plan: FetchPlan) -> float:
-    """What the plan's crops will take on the lake's disk: by the recipe's mean, else a guess."""
+def crop_bytes(context: JobContext, num_boxes: int) -> float:
+    """What the crops of boxes will take on the lake's disk: by the recipe's mean, else a guess."""
     recipe = recipe_of(context.settings.fetch)
-    finished = {t.RECIPE_ID: recipe.recipe_id, t.HAS_CROP: "true"}
-    info = context.lake.reader.info(t.CROPS.name, partition=finished)
-    guess = _BYTES_PER_PIXEL * 0.75 * recipe.max_side_px**2
-    per_box = info.bytes / info.rows if info.rows >= 1000 else guess
-    return per_box * plan.num_boxes
+    per_box = _BYTES_PER_PIXEL * 0.75 * recipe.max_side_px**2
+    if context.lake.exists(t.CROPS):
+        finished = {t.RECIPE_ID: recipe.recipe_id, t.HAS_CROP: "true"}
+        info = context.lake.reader.info(t.CROPS.name, partition=finished)
+        if info.rows >= _ENOUGH_ROWS:
+            per_box = info.bytes / info.rows
+    return per_box * num_boxes
 
 
 def free_bytes(root: str) -> int | None:
@@ -98,7 +102,7 @@ def check_disk(context: JobContext, plan: FetchPlan) -> None:
         IncompleteError: the crops would not fit.
     """
     least, free = context.settings.fetch.min_free_bytes, free_bytes(context.lake.root)
-    needed = expected_bytes(context, plan)
+    needed = crop_bytes(context, plan.num_boxes)
     if least and free is not None and free - needed < least:
         raise IncompleteError(
             f"fetch_crops: {plan.num_boxes:,} crops take about {_mib(needed)}, the disk of "

@@ -78,7 +78,7 @@ def write_plan(context: JobContext, selected: DataFrame, staging: str) -> FetchP
         num_photos, num_boxes = (0, 0) if counted is None else (counted[0], counted[1] or 0)
         if num_photos:
             num_tasks = slots * math.ceil(num_photos / (conf.photos_per_task * slots))
-            with _photos_at_hand(context) as at_hand:
+            with photos_at_hand(context) as at_hand:
                 tasks = photo_tasks(wanted, context.read_table(t.PHOTOS), at_hand)
                 # Not by a hash of the id: tasks of a chunk that differ in size keep slots waiting.
                 tasks.repartition(num_tasks).write.parquet(storage.for_spark(staging))
@@ -90,7 +90,7 @@ def write_plan(context: JobContext, selected: DataFrame, staging: str) -> FetchP
 
 
 @contextmanager
-def _photos_at_hand(context: JobContext) -> Iterator[DataFrame | None]:
+def photos_at_hand(context: JobContext) -> Iterator[DataFrame | None]:
     """Where each photo at hand lies, found by one task a place; None where there is no place."""
     conf = context.settings.fetch
     if not conf.at_hand or "at_hand" not in conf.sources:

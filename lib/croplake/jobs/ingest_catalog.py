@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F  # noqa: N812
 
 from croplake import storage, summary
@@ -16,8 +18,11 @@ from croplake.catalog.classes import parse_classes, parse_parents
 from croplake.catalog.formats import Subset
 from croplake.catalog.sources import CsvFile, check_boxes_csv, check_photos_csv, obtain
 from croplake.catalog.transforms import (
+    BOX_KINDS,
     LINE_TEXT,
-    merge_equal,
+    PHOTO_KINDS,
+    merge_boxes,
+    merge_photos,
     parse_lines,
     type_boxes,
     type_photos,
@@ -26,18 +31,46 @@ from croplake.conf import CatalogConf, Settings
 from croplake.errors import InputDataError
 from croplake.jobs.context import Job, JobContext
 from croplake.lake import spark_schema
+from croplake.session import session_properties
+from croplake.tables import Table
+
+_READING: Final = 1
+"""Goes up when the same files would give other rows."""
+_BYTES_PER_BUCKET: Final = 8 * 1024 * 1024
+"""Of a CSV: a class is in one bucket, and the more there are the more even tasks can be made."""
+_LAYOUT: Final = {
+    # Small row groups of sorted rows: who asks for some classes reads little else.
+    "parquet.block.size": "16777216",
+    # Buckets are brought together by their size, not by the number of cores.
+    "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
+    "spark.sql.adaptive.advisoryPartitionSizeInBytes": "64m",
+}
 
 
 @dataclass(frozen=True)
-class _Typed:
-    """One file's typed rows, good ones and others."""
+class _Part:
+    """What one file brings into one table.
 
+    Attributes:
+        table: `photos` or `boxes`.
+        subset: the table's partition that the file fills.
+        file: the CSV.
+        typed: its rows as the table has them, with the raw line and the reason why not.
+        merge: leaves one of equal rows.
+        state: what tells that the same rows would come of it.
+    """
+
+    table: Table
+    subset: Subset
     file: CsvFile
-    rows: DataFrame
+    typed: DataFrame
+    merge: Callable[[DataFrame], DataFrame]
+    state: str
 
     @property
-    def good(self) -> DataFrame:
-        return self.rows.where(F.col(t.REASON).isNull()).drop(LINE_TEXT, t.REASON)
+    def where(self) -> str:
+        """The rows of the table that it replaces."""
+        return f"{t.SUBSET} = '{self.subset}'"
 
 
 def run(context: JobContext) -> None:
@@ -49,20 +82,37 @@ def run(context: JobContext) -> None:
     def at(source: str) -> str:
         return obtain(source, folder, limits)
 
-    class_names = parse_classes(_text(at(conf.classes)), conf.classes)
-    parents = parse_parents(_text(at(conf.hierarchy)), conf.hierarchy)
+    class_texts = [_text(at(conf.classes)), _text(at(conf.hierarchy))]
+    class_names = parse_classes(class_texts[0], conf.classes)
+    parents = parse_parents(class_texts[1], conf.hierarchy)
     photos = [
-        _typed(context, check_photos_csv(name, at(name)), type_photos, subset)
+        _part(context, t.PHOTOS, subset, check_photos_csv(name, at(name)), class_names)
         for subset, name in conf.photos.items()
     ]
     boxes = [
-        _typed(context, check_boxes_csv(name, at(name)), type_boxes, subset, list(class_names))
+        _part(context, t.BOXES, subset, check_boxes_csv(name, at(name)), class_names)
         for subset, name in conf.boxes.items()
     ]
-    _write_rejected(context, photos + boxes)
-    _write_photos(context, photos)
-    _write_boxes(context, boxes)
-    _write_classes(context, class_names, parents)
+    parts = photos + boxes
+    landed = _landed(context)
+    due = [part for part in parts if landed.get((part.table.name, part.subset)) != part.state]
+    classes_state = _hash(*class_texts)
+    if not due and landed.get((t.CLASSES.name, None)) == classes_state:
+        _say_nothing_changed(context, len(parts))
+        return
+    context.lake.create(t.REJECTED_ROWS)
+    for part in due:
+        num_buckets = 1 + (storage.size_bytes(part.file.uri) or 0) // _BYTES_PER_BUCKET
+        layout = _LAYOUT | {"spark.sql.shuffle.partitions": str(num_buckets)}
+        with session_properties(context.spark, layout):
+            _land(context, part)
+    _write_classes(context, class_names, parents, classes_state)
+    for table in (t.PHOTOS, t.BOXES, t.REJECTED_ROWS):
+        context.written[table.name] = context.lake.version(table)
+    context.counts["photos"] = context.lake.reader.info(t.PHOTOS.name).rows
+    context.counts["boxes"] = context.lake.reader.info(t.BOXES.name).rows
+    if len(due) < len(parts):
+        context.counts["files that had not changed"] = len(parts) - len(due)
     summary.print_counts(context.console, "ingest_catalog", context.counts)
 
 
@@ -70,94 +120,121 @@ def _text(uri: str) -> str:
     return storage.read_bytes(uri).decode("utf-8", "replace")
 
 
-def _typed(
-    context: JobContext,
-    file: CsvFile,
-    to_rows: Callable[..., DataFrame],
-    *args: Any,  # noqa: ANN401
-) -> _Typed:
-    lines = context.spark.read.text(storage.for_spark(file.uri))
-    return _Typed(file, to_rows(parse_lines(lines, file), *args))
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _union(parts: list[_Typed]) -> DataFrame:
-    rows = parts[0].good
-    for part in parts[1:]:
-        rows = rows.unionByName(part.good)
-    return rows
+def _part(
+    context: JobContext, table: Table, subset: Subset, file: CsvFile, class_names: dict[str, str]
+) -> _Part:
+    kinds = PHOTO_KINDS if table is t.PHOTOS else BOX_KINDS
+    parsed = parse_lines(context.spark.read.text(storage.for_spark(file.uri)), file, kinds)
+    state = [str(_READING), storage.fingerprint(file.uri)]
+    if table is t.PHOTOS:
+        return _Part(table, subset, file, type_photos(parsed, subset), merge_photos, _hash(*state))
+    typed = type_boxes(parsed, subset, list(class_names))
+    return _Part(table, subset, file, typed, merge_boxes, _hash(*state, *sorted(class_names)))
 
 
-def _write_photos(context: JobContext, parts: list[_Typed]) -> None:
-    photos = merge_equal(_union(parts), [t.IMAGE_ID], t.PHOTOS.columns)
-    context.written[t.PHOTOS.name] = context.lake.replace(photos, t.PHOTOS)
-    context.counts["photos"] = context.lake.reader.info(t.PHOTOS.name).rows
+def _landed(context: JobContext) -> dict[tuple[str, Subset | None], str]:
+    """What completed runs have left in each table and subset, by its state."""
+    if not context.lake.exists(t.RUNS):
+        return {}
+    runs = context.lake.reader.dataset(t.RUNS.name).to_table([t.RUN_ID, t.OUTCOME]).to_pylist()
+    done = {row[t.RUN_ID] for row in runs if row[t.OUTCOME] == t.DONE}
+    landed: dict[tuple[str, Subset | None], str] = {}
+    for table in (t.PHOTOS, t.BOXES, t.CLASSES):
+        if not context.lake.exists(table):
+            continue
+        for note in reversed(context.lake.reader.notes(table.name)):
+            state = note["state"] if note["run_id"] in done else ""
+            landed[table.name, note.get("subset")] = state
+    return landed
 
 
-def _write_boxes(context: JobContext, parts: list[_Typed]) -> None:
-    """Lays boxes out by class, so that a dataset reads only its own."""
-    # Ranges of classes hold equal boxes together, so merging them needs no second shuffle.
-    by_class = _union(parts).repartitionByRange(t.LABEL_MID)
-    merged = merge_equal(by_class, [t.LABEL_MID, t.BOX_ID], t.BOXES.columns)
-    laid_out = merged.sortWithinPartitions(t.LABEL_MID, t.IMAGE_ID)
-    context.written[t.BOXES.name] = context.lake.replace(laid_out, t.BOXES)
-    num_boxes = context.lake.reader.info(t.BOXES.name).rows
-    context.counts["boxes"] = num_boxes
-    context.counts["equal boxes merged"] = context.counts.pop("box rows read") - num_boxes
+def _say_nothing_changed(context: JobContext, num_files: int) -> None:
+    for table in JOB.writes:
+        context.written[table.name] = context.lake.version(table)
+    context.counts["files that had not changed"] = num_files
+    context.console.print(
+        f"ingest_catalog: nothing to do, the {num_files} files are those that are in the catalog",
+        highlight=False,
+    )
 
 
-def _write_rejected(context: JobContext, parts: list[_Typed]) -> None:
-    """Keeps unreadable rows aside with their place and reason.
+def _land(context: JobContext, part: _Part) -> None:
+    """Replaces a subset of a table in one commit, and notes what could not be read.
 
     Raises:
-        InputDataError: so many rows of a file are unreadable that it cannot be what it should be.
+        InputDataError: so many rows are unreadable that the file cannot be what it should be; the
+            table is as it was.
     """
-    found: list[tuple[str, int, str, str]] = []
-    context.counts["box rows read"] = 0
-    for part in parts:
-        by_reason = {
-            row[t.REASON]: int(row["count"])
-            for row in part.rows.groupBy(t.REASON).count().collect()
-        }
-        num_good = by_reason.pop(None, 0)
-        if t.BOX_ID in part.rows.columns:
-            context.counts["box rows read"] += num_good
-        num_bad = sum(by_reason.values())
-        _refuse_if_hopeless(part.file, num_good, by_reason, context.settings.catalog)
-        for reason, count in by_reason.items():
-            name = f"rejected: {reason}"
-            context.counts[name] = context.counts.get(name, 0) + count
-        if num_bad:
-            found += _with_line_numbers(part)
-    rows = context.spark.createDataFrame(found, spark_schema(t.REJECTED_ROWS.schema))
-    context.written[t.REJECTED_ROWS.name] = context.lake.replace(rows, t.REJECTED_ROWS)
+    lake, seen = context.lake, Observation(f"{part.table.name} {part.subset}")
+    before = lake.version(part.table) if lake.exists(part.table) else None
+    figures = F.count("*").alias("rows"), F.count(t.REASON).alias("rejected")
+    counted = part.typed.observe(seen, *figures)
+    good = counted.where(F.col(t.REASON).isNull()).drop(LINE_TEXT, t.REASON)
+    note = {"subset": part.subset, "state": part.state, "run_id": context.run_id}
+    lake.replace(part.merge(good), part.table, where=part.where, metadata=note)
+    num_landed = lake.reader.info(part.table.name, partition={t.SUBSET: part.subset}).rows
+    # Where nothing is left Spark has cut the plan short, and what it saw is never told.
+    found = seen.get if num_landed else part.typed.agg(*figures).collect()[0]
+    num_rows, num_rejected = int(found["rows"]), int(found["rejected"])
+    try:
+        rejected = _rejected(context, part, num_rows, num_rejected) if num_rejected else []
+    except InputDataError:
+        lake.restore(part.table, before)
+        raise
+    of_part = f"`{t.TABLE}` = '{part.table.name}' AND {part.where}"
+    rows = context.spark.createDataFrame(rejected, spark_schema(t.REJECTED_ROWS.schema))
+    lake.replace(rows.coalesce(1), t.REJECTED_ROWS, where=of_part)
+    name = f"equal {part.table.name} merged"
+    num_merged = num_rows - num_rejected - num_landed
+    context.counts[name] = context.counts.get(name, 0) + num_merged
+
+
+def _rejected(
+    context: JobContext, part: _Part, num_rows: int, num_rejected: int
+) -> list[tuple[Any, ...]]:
+    """Rows of `rejected_rows`, if they are few enough; errors as `_land`."""
+    bad = part.typed.where(F.col(t.REASON).isNotNull()).select(LINE_TEXT, t.REASON)
+    _refuse_if_hopeless(part.file, num_rows, num_rejected, bad, context.settings.catalog)
+    reasons = {row[LINE_TEXT]: row[t.REASON] for row in bad.collect()}
+    found = []
+    for number, text in _lines(part.file):
+        if text in reasons:
+            name = f"rejected: {reasons[text]}"
+            context.counts[name] = context.counts.get(name, 0) + 1
+            place = (part.table.name, part.subset, part.file.name, number)
+            found.append((*place, text, reasons[text]))
+    return found
 
 
 def _refuse_if_hopeless(
-    file: CsvFile, num_good: int, by_reason: dict[str, int], conf: CatalogConf
+    file: CsvFile, num_rows: int, num_rejected: int, bad: DataFrame, conf: CatalogConf
 ) -> None:
-    num_bad = sum(by_reason.values())
-    if num_bad <= 100 or num_bad <= conf.max_rejected_frac * (num_good + num_bad):
+    if num_rejected <= 100 or num_rejected <= conf.max_rejected_frac * num_rows:
         return
+    by_reason = {row[t.REASON]: row["count"] for row in bad.groupBy(t.REASON).count().collect()}
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(by_reason.items()))
     raise InputDataError(
-        f"{file.name}: {num_bad} of {num_good + num_bad} rows cannot be read ({reasons}); at most "
+        f"{file.name}: {num_rejected} of {num_rows} rows cannot be read ({reasons}); at most "
         f"{conf.max_rejected_frac:.0%} may (catalog.max_rejected_frac)"
     )
 
 
-def _with_line_numbers(part: _Typed) -> Iterator[tuple[str, int, str, str]]:
-    """Looks up where rejected lines stand: Spark's splits do not know line numbers."""
-    bad = part.rows.where(F.col(t.REASON).isNotNull()).select(LINE_TEXT, t.REASON)
-    reasons = {row[LINE_TEXT]: row[t.REASON] for row in bad.collect()}
-    with storage.open_input(part.file.uri) as stream:
+def _lines(file: CsvFile) -> Iterator[tuple[int, str]]:
+    """A file's lines with their numbers, which Spark's splits do not know."""
+    with storage.open_input(file.uri) as stream:
         for number, line in enumerate(io.BufferedReader(stream), start=1):
-            text = bytes(line).decode("utf-8", "replace").rstrip("\r\n")
-            if text in reasons:
-                yield part.file.name, number, text, reasons[text]
+            yield number, bytes(line).decode("utf-8", "replace").rstrip("\r\n")
 
 
 def _write_classes(
-    context: JobContext, names: dict[str, str], parents: dict[str, tuple[str, ...]]
+    context: JobContext,
+    names: dict[str, str],
+    parents: dict[str, tuple[str, ...]],
+    state: str,
 ) -> None:
     boxes = context.lake.read(t.BOXES)
     counted = boxes.groupBy(t.LABEL_MID, t.SUBSET).count().collect()
@@ -176,17 +253,18 @@ def _write_classes(
         for mid, name in names.items()
     ]
     classes = context.spark.createDataFrame(rows, spark_schema(t.CLASSES.schema)).coalesce(1)
-    context.written[t.CLASSES.name] = context.lake.replace(classes, t.CLASSES)
+    note = {"state": state, "run_id": context.run_id}
+    context.written[t.CLASSES.name] = context.lake.replace(classes, t.CLASSES, metadata=note)
     context.counts["classes"] = len(rows)
     context.counts["classes with boxes"] = len({mid for mid, _ in num_boxes})
 
 
 def _conf_of(settings: Settings) -> list[Any]:
-    """The settings and the local files' sizes, so that a changed file is read again."""
+    """The settings and the files' sizes and times, so that a changed file is looked at again."""
     conf = settings.catalog
     sources = [conf.classes, conf.hierarchy, *conf.photos.values(), *conf.boxes.values()]
-    local = [source for source in sources if storage.is_local(source)]
-    return [conf, [[source, storage.size_bytes(source)] for source in local]]
+    own = [source for source in sources if urlsplit(source).scheme not in ("http", "https")]
+    return [conf, [[source, storage.stamp(source)] for source in own]]
 
 
 JOB = Job(

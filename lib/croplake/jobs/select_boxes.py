@@ -2,51 +2,84 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import pyarrow.dataset as pads
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812
+
 from croplake import summary
 from croplake import tables as t
-from croplake.catalog.classes import ClassEntry
+from croplake.catalog.classes import read_classes
 from croplake.catalog.picker import pick_classes
+from croplake.conf import Settings
 from croplake.errors import InputDataError
-from croplake.jobs.context import Job, JobContext, settings_hash
+from croplake.jobs.context import Job, JobContext, latest_runs, settings_hash
+from croplake.jobs.fetch_plan import recipe_of
+from croplake.lake import Lake
 from croplake.selection.rules import judge_boxes, select_classes
+from croplake.selection.todo import box_states, spent_boxes
+
+_JUDGED_LATER = {
+    "min_crop_side_px",
+    "min_aspect_ratio",
+    "max_aspect_ratio",
+    "balance",
+    "near_duplicates",
+    "split",
+    "hash_shares",
+    "on_missing_split",
+}
+"""Rules of build_examples, which needs the crops."""
 
 
 def chosen_categories(context: JobContext) -> dict[str, str]:
     """The dataset's classes: MID to category, sorted by category.
 
     Raises:
-        SettingsError: the spec names a class that is not there.
+        SettingsError: the spec names a class that is not there, or one twice.
         InputDataError: no catalog yet.
     """
-    rows = context.read_table(t.CLASSES).collect()
-    counts = (t.NUM_BOXES_TRAIN, t.NUM_BOXES_VALIDATION, t.NUM_BOXES_TEST)
-    classes = [
-        ClassEntry(
-            mid=row[t.LABEL_MID],
-            name=row[t.CLASS_NAME],
-            parent_mids=tuple(row[t.PARENT_MIDS]),
-            num_boxes=sum(row[count] for count in counts),
-        )
-        for row in rows
-    ]
-    return pick_classes(context.settings.dataset.classes, classes)
+    rows = context.read_table(t.CLASSES).toArrow().to_pylist()
+    return pick_classes(context.settings.dataset.choice, read_classes(rows))
+
+
+def dataset_labels(context: JobContext) -> list[str]:
+    """The dataset's categories by label index; errors as `chosen_categories`."""
+    return sorted(set(chosen_categories(context).values()))
+
+
+def judged_boxes(context: JobContext, categories: dict[str, str]) -> DataFrame:
+    """Every box of the dataset's classes as `selected_boxes` has it, kept or with its reason.
+
+    Args:
+        context: of the run.
+        categories: from `chosen_categories`.
+    """
+    spec = context.settings.dataset
+    return judge_boxes(
+        select_classes(context.read_table(t.BOXES), categories),
+        spec,
+        forgotten=context.forgotten_photos(),
+        photos=None if spec.licenses is None else context.read_table(t.PHOTOS),
+        spent=_spent(context) if spec.is_capped else None,
+    )
 
 
 def run(context: JobContext) -> None:
     """`boxes` → `selected_boxes` of the dataset."""
     spec = context.settings.dataset
     categories = chosen_categories(context)
-    boxes = context.read_table(t.BOXES)
-    judged = boxes.transform(select_classes, categories).transform(
-        judge_boxes, spec, context.forgotten_photos()
-    )
+    judged = judged_boxes(context, categories)
     of_dataset = f"{t.DATASET} = '{spec.name}'"
-    version = context.lake.replace(
-        judged,
-        t.SELECTED_BOXES,
-        where=of_dataset,
-        metadata={"dataset": spec.name, "spec_hash": settings_hash(JOB, context.settings, {})},
-    )
+    version = _version_of_the_same(context, judged)
+    if version is None:
+        version = context.lake.replace(
+            judged,
+            t.SELECTED_BOXES,
+            where=of_dataset,
+            metadata={"dataset": spec.name, "spec_hash": settings_hash(JOB, context.settings, {})},
+        )
     context.written[t.SELECTED_BOXES.name] = version
     landed = context.lake.read(t.SELECTED_BOXES, version=version).where(of_dataset)
     by_reason = landed.groupBy(t.CATEGORY, t.REJECT_REASON).count().collect()
@@ -70,13 +103,61 @@ def _warn_of_bare_categories(
         context.console.print(f"[yellow]no box is kept of: {', '.join(bare)}")
 
 
+def _spent(context: JobContext) -> DataFrame | None:
+    """The boxes that could not be fetched and are not tried again."""
+    if not context.lake.exists(t.CROPS):
+        return None
+    conf = context.settings.fetch
+    states = box_states(context.read_table(t.CROPS), recipe_of(conf).recipe_id)
+    return spent_boxes(states, conf)
+
+
+def _version_of_the_same(context: JobContext, judged: DataFrame) -> int | None:
+    """The version in which the last run left these very rows, if it did.
+
+    What follows is not done again then: boxes that failed may change nothing here.
+    """
+    last = latest_runs(context.lake, context.settings, (JOB,)).get(JOB.name)
+    if last is None or t.SELECTED_BOXES.name not in last[t.TABLES_WRITTEN]:
+        return None
+    landed = context.lake.read(t.SELECTED_BOXES).where(
+        F.col(t.DATASET) == context.settings.dataset.name
+    )
+    if _fingerprint(judged) != _fingerprint(landed):
+        return None
+    return int(last[t.TABLES_WRITTEN][t.SELECTED_BOXES.name])
+
+
+def _fingerprint(rows: DataFrame) -> tuple[object, ...]:
+    hashed = F.xxhash64(*t.SELECTED_BOXES.columns).cast("decimal(38,0)")
+    return tuple(rows.agg(F.count("*"), F.sum(hashed)).first() or ())
+
+
+def _state_of(lake: Lake, settings: Settings) -> str | None:
+    """What failed to be fetched so far, where a cap gives others its place."""
+    if not settings.dataset.is_capped or not lake.exists(t.CROPS):
+        return None
+    recipe_id = recipe_of(settings.fetch).recipe_id
+    failed = (pads.field(t.RECIPE_ID) == recipe_id) & (pads.field(t.HAS_CROP) == False)  # noqa: E712  # an Arrow expression
+    columns = [t.BOX_ID, t.STATUS, t.ATTEMPT]
+    tries = lake.reader.dataset(t.CROPS.name).to_table(columns=columns, filter=failed).to_pylist()
+    text = "\n".join(sorted("|".join(str(row[name]) for name in columns) for row in tries))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 JOB = Job(
     name="select_boxes",
     run=run,
     writes=(t.SELECTED_BOXES,),
-    reads=(t.CLASSES, t.BOXES, t.FORGOTTEN_PHOTOS),
+    reads=(t.CLASSES, t.BOXES, t.PHOTOS, t.FORGOTTEN_PHOTOS, t.CROPS),
     follows=("ingest_catalog",),
-    conf_of=lambda settings: settings.dataset.model_dump(
-        mode="json", exclude={"min_crop_side_px", "split", "hash_shares", "on_missing_split"}
-    ),
+    conf_of=lambda settings: [
+        settings.dataset.model_dump(mode="json", exclude=_JUDGED_LATER),
+        *(
+            [settings.fetch.retry, settings.fetch.max_attempts, settings.fetch.recipe]
+            if settings.dataset.is_capped
+            else []
+        ),
+    ],
+    state_of=_state_of,
 )

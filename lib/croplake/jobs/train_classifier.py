@@ -12,7 +12,7 @@ from croplake import storage
 from croplake import tables as t
 from croplake.errors import InputDataError
 from croplake.jobs.context import Job, JobContext
-from croplake.jobs.select_boxes import chosen_categories
+from croplake.jobs.select_boxes import dataset_labels
 from croplake.summary import titled
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def run(context: JobContext) -> None:
     from croplake.training.workers import train_distributed
 
     conf, dataset = context.settings.train, context.settings.dataset.name
-    labels = list(chosen_categories(context).values())
+    labels = dataset_labels(context)
     context.read_table(t.EXAMPLES)
     files = {
         split: context.lake.reader.files(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from pyspark.sql import SparkSession
@@ -16,6 +17,8 @@ from croplake.jobs import (
     evaluate_classifier,
     fetch_crops,
     ingest_catalog,
+    plan_fetch,
+    report_dataset,
     select_boxes,
     train_classifier,
 )
@@ -32,6 +35,11 @@ JOBS: Final[tuple[Job, ...]] = (
     evaluate_classifier.JOB,
     classify_photos.JOB,
 )
+LOOKS: Final[dict[str, Callable[[JobContext], None]]] = {
+    "plan_fetch": plan_fetch.run,
+    "report_dataset": report_dataset.run,
+}
+"""What only looks: it writes no table, and leaves no record."""
 
 
 def run_job(spark: SparkSession, job: Job, settings: Settings, console: Console) -> JobContext:
@@ -44,9 +52,18 @@ def run_job(spark: SparkSession, job: Job, settings: Settings, console: Console)
         CroplakeError: as the job says.
     """
     context = JobContext(spark, settings, Lake(spark, settings.lake.root), console)
-    hashed = settings_hash(job, settings, _inputs(job, latest_runs(context.lake, settings, JOBS)))
+    hashed = _hash(job, context.lake, settings)
     with recorded(context, job, hashed):
         job.run(context)
+    return context
+
+
+def run_look(
+    spark: SparkSession, name: str, settings: Settings, console: Console, *, out: str | None = None
+) -> JobContext:
+    """Runs one of `LOOKS`; see `run_job`. A page goes to `out`, or to its usual place."""
+    context = JobContext(spark, settings, Lake(spark, settings.lake.root), console, out=out)
+    LOOKS[name](context)
     return context
 
 
@@ -61,14 +78,20 @@ def run_all(spark: SparkSession, settings: Settings, console: Console) -> None:
         if job is classify_photos.JOB and not classify_photos.has_photos(settings):
             continue
         latest = latest_runs(lake, settings, JOBS)
-        hashed = settings_hash(job, settings, _inputs(job, latest))
-        if not job.always and _is_current(lake, latest.get(job.name), hashed):
+        if not job.always and _is_current(lake, latest.get(job.name), _hash(job, lake, settings)):
             console.print(f"[dim]{job.name}: up to date", highlight=False)
             continue
         started = time.monotonic()
         run_job(spark, job, settings, console)
         seconds = time.monotonic() - started
         console.print(f"[dim]{job.name}: {seconds:.0f} s", highlight=False)
+
+
+def _hash(job: Job, lake: Lake, settings: Settings) -> str:
+    inputs: dict[str, Any] = _inputs(job, latest_runs(lake, settings, JOBS))
+    if (state := job.state_of(lake, settings)) is not None:
+        inputs["state"] = state
+    return settings_hash(job, settings, inputs)
 
 
 def _inputs(job: Job, latest: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

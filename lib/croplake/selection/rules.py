@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Final
 
 from pyspark.sql import Column, DataFrame, Window
@@ -13,9 +15,14 @@ from croplake.conf import DatasetSpec, FlagsSpec
 FORGOTTEN: Final = "forgotten"
 SUBSET_EXCLUDED: Final = "subset_excluded"
 TOO_SMALL: Final = "too_small"
+SOURCE_EXCLUDED: Final = "source_excluded"
+LOW_CONFIDENCE: Final = "low_confidence"
+LICENSE_EXCLUDED: Final = "license_excluded"
+OVER_PHOTO_CAP: Final = "over_photo_cap"
 OVER_CAP: Final = "over_cap"
 
 _IS_FORGOTTEN: Final = "is_forgotten"
+_IS_SPENT: Final = "is_spent"
 _FLAG_FIELDS: Final = {
     t.IS_OCCLUDED: "occluded",
     t.IS_TRUNCATED: "truncated",
@@ -32,39 +39,80 @@ def select_classes(boxes: DataFrame, categories: dict[str, str]) -> DataFrame:
         boxes: rows of `boxes`.
         categories: MID to category.
     """
-    pairs = [F.lit(text) for pair in categories.items() for text in pair]
+    # The condition reaches the Parquet reader, the join does not; a map of 600 would be searched
+    # from its start for every row.
     chosen = boxes.where(F.col(t.LABEL_MID).isin(*categories))
-    return chosen.withColumn(t.CATEGORY, F.create_map(*pairs)[F.col(t.LABEL_MID)])
+    schema = f"{t.LABEL_MID} string, {t.CATEGORY} string"
+    named = boxes.sparkSession.createDataFrame(list(categories.items()), schema)
+    return chosen.join(F.broadcast(named), on=t.LABEL_MID)
 
 
 def judge_boxes(
-    boxes: DataFrame, spec: DatasetSpec, forgotten: DataFrame | None = None
+    boxes: DataFrame,
+    spec: DatasetSpec,
+    *,
+    forgotten: DataFrame | None = None,
+    photos: DataFrame | None = None,
+    spent: DataFrame | None = None,
 ) -> DataFrame:
-    """Marks each box with the first rule it breaks, then caps what is left of each category.
+    """Marks each box with the first rule it breaks, then caps what is left.
 
     Args:
         boxes: from `select_classes`.
         spec: the dataset's rules.
         forgotten: the `image_id` of photos that no dataset takes; None is none.
+        photos: rows of `photos`; only a rule for licences looks at them.
+        spent: the `box_id` of boxes that could not be fetched and are not tried again: they take no
+            place under a cap; None is none.
 
     Returns:
         The columns of `selected_boxes`; `reject_reason` is null where the box is kept.
     """
-    if forgotten is None:
-        marked = boxes.withColumn(_IS_FORGOTTEN, F.lit(False))
-    else:
-        marks = forgotten.select(t.IMAGE_ID, F.lit(True).alias(_IS_FORGOTTEN))
-        marked = boxes.join(F.broadcast(marks), on=t.IMAGE_ID, how="left")
+    marked = _mark(boxes, forgotten, t.IMAGE_ID, _IS_FORGOTTEN)
     reasons = [
         F.when(F.col(_IS_FORGOTTEN), F.lit(FORGOTTEN)),
         F.when(~F.col(t.SUBSET).isin(*spec.subsets), F.lit(SUBSET_EXCLUDED)),
         *_flag_reasons(spec.flags),
         F.when(_shorter_side_frac() < spec.min_box_side_frac, F.lit(TOO_SMALL)),
+        F.when(F.col(t.CONFIDENCE) < spec.min_confidence, F.lit(LOW_CONFIDENCE)),
     ]
+    if spec.box_sources is not None:
+        is_other = ~F.coalesce(F.col(t.SOURCE).isin(*spec.box_sources), F.lit(False))
+        reasons.append(F.when(is_other, F.lit(SOURCE_EXCLUDED)))
+    if spec.licenses is not None and photos is not None:
+        licences = photos.select(t.IMAGE_ID, t.LICENSE)
+        marked = marked.join(licences, on=t.IMAGE_ID, how="left")
+        reasons.append(F.when(~_fits_any(t.LICENSE, spec.licenses), F.lit(LICENSE_EXCLUDED)))
     judged = marked.withColumn(t.REJECT_REASON, F.coalesce(*reasons))
-    if spec.max_boxes_per_class is not None:
-        judged = _cap(judged, spec.max_boxes_per_class)
+    caps = (
+        (t.IMAGE_ID, spec.max_boxes_per_photo, OVER_PHOTO_CAP),
+        (t.CATEGORY, spec.max_boxes_per_category, OVER_CAP),
+    )
+    if spec.is_capped:
+        judged = _mark(judged, spent, t.BOX_ID, _IS_SPENT)
+    for unit, max_boxes, reason in caps:
+        if max_boxes is not None:
+            judged = _cap(judged, unit, max_boxes, reason)
     return judged.withColumn(t.DATASET, F.lit(spec.name)).select(*t.SELECTED_BOXES.columns)
+
+
+def _mark(rows: DataFrame, keys: DataFrame | None, key: str, mark: str) -> DataFrame:
+    """Adds a column that says whether a row's key is among others."""
+    if keys is None:
+        return rows.withColumn(mark, F.lit(False))
+    marks = keys.select(key, F.lit(True).alias("marked"))
+    joined = rows.join(F.broadcast(marks), on=key, how="left")
+    return joined.withColumn(mark, F.coalesce("marked", F.lit(False))).drop("marked")
+
+
+def _fits_any(column: str, globs: Sequence[str]) -> Column:
+    """Whether a text fits one of some globs, in any capitalisation; null fits none."""
+    signs = {"*": ".*", "?": "."}
+    patterns = [
+        "".join(signs.get(letter) or re.escape(letter) for letter in glob.lower()) for glob in globs
+    ]
+    fits = F.lower(column).rlike("^(?:" + "|".join(patterns) + ")$")
+    return F.coalesce(fits, F.lit(False))
 
 
 def _shorter_side_frac() -> Column:
@@ -79,7 +127,7 @@ def _flag_reasons(flags: FlagsSpec) -> list[Column]:
         rule = getattr(flags, name)
         if rule == "any":
             continue
-        if flags.unknown == "reject":
+        if getattr(flags.unknown, name) == "reject":
             reasons.append(F.when(F.col(column) == -1, F.lit(f"{name}_unknown")))
         if rule == "exclude":
             reasons.append(F.when(F.col(column) == 1, F.lit(name)))
@@ -88,10 +136,19 @@ def _flag_reasons(flags: FlagsSpec) -> list[Column]:
     return reasons
 
 
-def _cap(judged: DataFrame, max_boxes: int) -> DataFrame:
-    """Box ids are hashes, so their order is a fixed random one that no other box changes."""
-    in_order = Window.partitionBy(t.CATEGORY, F.col(t.REJECT_REASON).isNull()).orderBy(t.BOX_ID)
-    is_over = F.col(t.REJECT_REASON).isNull() & (F.row_number().over(in_order) > max_boxes)
-    return judged.withColumn(
-        t.REJECT_REASON, F.when(is_over, F.lit(OVER_CAP)).otherwise(F.col(t.REJECT_REASON))
+def _cap(judged: DataFrame, unit: str, max_boxes: int, reason: str) -> DataFrame:
+    """Turns down what comes after the first boxes of a unit that have a crop, or may have one yet.
+
+    Box ids are hashes, so their order is a fixed random one that no other box changes. A spent box
+    keeps its place in line but does not count: the next one moves up.
+    """
+    is_kept = F.col(t.REJECT_REASON).isNull()
+    before = (
+        Window.partitionBy(unit, is_kept)
+        .orderBy(t.BOX_ID)
+        .rowsBetween(Window.unboundedPreceding, -1)
     )
+    counts = F.when(is_kept & ~F.col(_IS_SPENT), 1).otherwise(0)
+    num_before = F.coalesce(F.sum(counts).over(before), F.lit(0))
+    over = F.when(is_kept & (num_before >= max_boxes), F.lit(reason))
+    return judged.withColumn(t.REJECT_REASON, F.coalesce(t.REJECT_REASON, over))

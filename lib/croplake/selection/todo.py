@@ -65,20 +65,36 @@ def boxes_to_fetch(
     Returns:
         The boxes, with `attempt`: the number of the coming try.
     """
-    failed = F.col(t.STATUS).isNotNull() & ~F.col(_HAS)
+    is_due = F.col(t.STATUS).isNull() | (_has_failed() & _is_tried_again(conf))
+    kept = selected.where(F.col(t.REJECT_REASON).isNull())
+    if forgotten is not None:
+        kept = kept.join(F.broadcast(forgotten), on=t.IMAGE_ID, how="left_anti")
+    joined = kept.join(states, on=t.BOX_ID, how="left").where(is_due)
+    return joined.withColumn(t.ATTEMPT, F.coalesce(t.ATTEMPT, F.lit(0)) + 1)
+
+
+def spent_boxes(states: DataFrame, conf: FetchConf) -> DataFrame:
+    """The `box_id` of boxes that could not be had and are not tried again.
+
+    Args:
+        states: from `box_states`.
+        conf: which failures are tried again, and how often.
+    """
+    return states.where(_has_failed() & ~_is_tried_again(conf)).select(t.BOX_ID)
+
+
+def _has_failed() -> Column:
+    return F.col(t.STATUS).isNotNull() & ~F.col(_HAS)
+
+
+def _is_tried_again(conf: FetchConf) -> Column:
     may_pass = {
         "transient": F.col(t.STATUS).isin(*(status.value for status in TRANSIENT)),
         "all": F.lit(True),
         "none": F.lit(False),
     }[conf.retry]
     was_asked = F.col(t.STATUS) != Status.HOST_PAUSED.value
-    has_tries_left = (F.col(t.ATTEMPT) < conf.max_attempts) | ~was_asked
-    is_due = F.col(t.STATUS).isNull() | (failed & may_pass & has_tries_left)
-    kept = selected.where(F.col(t.REJECT_REASON).isNull())
-    if forgotten is not None:
-        kept = kept.join(F.broadcast(forgotten), on=t.IMAGE_ID, how="left_anti")
-    joined = kept.join(states, on=t.BOX_ID, how="left").where(is_due)
-    return joined.withColumn(t.ATTEMPT, F.coalesce(t.ATTEMPT, F.lit(0)) + 1)
+    return may_pass & ((F.col(t.ATTEMPT) < conf.max_attempts) | ~was_asked)
 
 
 def photos_to_fetch(boxes: DataFrame) -> DataFrame:

@@ -1,0 +1,219 @@
+"""Says what fetching a dataset will take, before anything is fetched; writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812
+from rich.table import Table
+
+from croplake import summary
+from croplake import tables as t
+from croplake.catalog.formats import SUBSETS
+from croplake.fetching.addresses import host_key
+from croplake.fetching.forecast import (
+    MIRROR_PHOTO_BYTES,
+    THUMBNAIL_BYTES,
+    Forecast,
+    forecast,
+)
+from croplake.fetching.photo_task import BOXES_FIELD
+from croplake.jobs.context import JobContext
+from croplake.jobs.fetch_chunks import crop_bytes, free_bytes
+from croplake.jobs.fetch_plan import photos_at_hand, recipe_of
+from croplake.jobs.select_boxes import chosen_categories, judged_boxes
+from croplake.selection.todo import box_states, boxes_to_fetch, photos_to_fetch
+
+_KEPT: Final = "kept"
+_FLICKR: Final = "staticflickr.com"
+
+Cells = dict[tuple[str, str], int]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is left to fetch.
+
+    Attributes:
+        num_photos: to download or to read.
+        num_boxes: to cut out of them.
+        num_at_hand: of the photos, those that need no download.
+        num_done: photos of which every kept box has been fetched, or given up.
+        original_bytes: of the Flickr originals of those to download, where the catalog has them.
+    """
+
+    num_photos: int
+    num_boxes: int
+    num_at_hand: int
+    num_done: int
+    original_bytes: int
+
+
+def run(context: JobContext) -> None:
+    """Catalog + dataset spec → boxes, categories, photos, bytes, hours and warnings, printed."""
+    categories = chosen_categories(context)
+    judged = judged_boxes(context, categories).cache()
+    try:
+        rows = judged.groupBy(t.CATEGORY, t.SUBSET, t.REJECT_REASON).count().collect()
+        by_reason: Cells = {}
+        by_subset: Cells = {}
+        for row in rows:
+            reason, count = row[t.REJECT_REASON] or _KEPT, int(row["count"])
+            cell = (row[t.CATEGORY], reason)
+            by_reason[cell] = by_reason.get(cell, 0) + count
+            if reason == _KEPT:
+                by_subset[row[t.CATEGORY], row[t.SUBSET]] = count
+        work = _work(context, judged)
+    finally:
+        judged.unpersist()
+    console = context.console
+    summary.print_crosstab(console, "plan-fetch: boxes", "category", by_reason, first=_KEPT)
+    summary.print_crosstab(
+        console, "plan-fetch: kept boxes by subset", "category", by_subset, first="train"
+    )
+    console.print(summary.titled("plan-fetch: fetching", _table(context, work)))
+    for warning in _warnings(context, set(categories.values()), by_subset):
+        console.print(f"[yellow]{warning}", highlight=False)
+
+
+def _work(context: JobContext, judged: DataFrame) -> _Work:
+    conf = context.settings.fetch
+    kept = judged.where(F.col(t.REJECT_REASON).isNull())
+    due = kept
+    if context.lake.exists(t.CROPS):
+        states = box_states(context.read_table(t.CROPS), recipe_of(conf).recipe_id)
+        due = boxes_to_fetch(judged, states, conf)
+    else:
+        due = kept.withColumn(t.ATTEMPT, F.lit(1))
+    photos = context.read_table(t.PHOTOS).select(t.IMAGE_ID, t.ORIGINAL_SIZE_BYTES)
+    wanted = photos_to_fetch(due).join(photos, on=t.IMAGE_ID, how="left")
+    with photos_at_hand(context) as at_hand:
+        if at_hand is None:
+            marked = wanted.withColumn("is_at_hand", F.lit(False))
+        else:
+            marks = at_hand.select(t.IMAGE_ID, F.lit(True).alias("marked"))
+            joined = wanted.join(marks, on=t.IMAGE_ID, how="left")
+            marked = joined.withColumn("is_at_hand", F.coalesce("marked", F.lit(False)))
+        online_bytes = F.when(~F.col("is_at_hand"), F.col(t.ORIGINAL_SIZE_BYTES))
+        counted = marked.agg(
+            F.count("*"),
+            F.sum(F.size(BOXES_FIELD)),
+            F.count_if("is_at_hand"),
+            F.sum(online_bytes),
+        ).first()
+    num_photos, num_boxes, num_at_hand, original_bytes = counted or (0, 0, 0, 0)
+    all_photos = kept.select(t.IMAGE_ID).distinct().count()
+    return _Work(
+        num_photos=num_photos,
+        num_boxes=num_boxes or 0,
+        num_at_hand=num_at_hand,
+        num_done=all_photos - num_photos,
+        original_bytes=original_bytes or 0,
+    )
+
+
+def _forecast(context: JobContext, work: _Work) -> tuple[Forecast, str]:
+    """The model's answer, and the host it was asked for."""
+    fetch, plan = context.settings.fetch, context.settings.plan
+    online = work.num_photos - work.num_at_hand
+    source = next((name for name in fetch.sources if name != "at_hand"), None)
+    host = {
+        "mirror": host_key(urlsplit(fetch.mirror_url).hostname or ""),
+        "original": _FLICKR,
+        "thumbnail": _FLICKR,
+        None: "",
+    }[source]
+    bytes_on_wire = {
+        "mirror": online * MIRROR_PHOTO_BYTES,
+        "original": work.original_bytes,
+        "thumbnail": online * THUMBNAIL_BYTES,
+        None: 0,
+    }[source]
+    slots = context.spark.sparkContext.defaultParallelism
+    answer = forecast(
+        num_photos=work.num_photos,
+        num_boxes=work.num_boxes,
+        bytes_on_wire=bytes_on_wire,
+        bytes_decoded=bytes_on_wire + work.num_at_hand * MIRROR_PHOTO_BYTES,
+        num_cores=slots,
+        budget=context.host_budgets().of(host),
+        answer_s=plan.answer_s,
+        bandwidth_bytes_per_s=plan.bandwidth_mbit_per_s * 1e6 / 8,
+        max_transfers=slots * fetch.transfers_per_task,
+    )
+    return answer, host
+
+
+def _table(context: JobContext, work: _Work) -> Table:
+    answer, host = _forecast(context, work)
+    slots = context.spark.sparkContext.defaultParallelism
+    bounds = {
+        "cores": f"by {slots} cores",
+        "host": f"by what {host} may be asked (fetch.hosts, plan.answer_s)",
+        "bandwidth": f"by {context.settings.plan.bandwidth_mbit_per_s:g} Mbit/s "
+        "(plan.bandwidth_mbit_per_s)",
+    }
+    rows = {
+        "photos to fetch": f"{work.num_photos:,}",
+        "of them at hand": f"{work.num_at_hand:,}",
+        "boxes to cut": f"{work.num_boxes:,}",
+        "photos that are done": f"{work.num_done:,}",
+        "bytes to download": _size(answer.num_bytes),
+        "bytes of crops": _size(crop_bytes(context, work.num_boxes)),
+    }
+    free = free_bytes(context.lake.root)
+    if free is not None:
+        rows["free on the lake's disk"] = _size(free)
+    if work.num_photos:
+        rows["time"] = f"{_duration(answer.seconds)}, bounded {bounds[answer.bound]}"
+    table = Table(show_header=False)
+    table.add_column("what")
+    table.add_column("how much", justify="right", overflow="fold")
+    for name, text in rows.items():
+        table.add_row(name, text)
+    return table
+
+
+def _warnings(context: JobContext, categories: set[str], by_subset: Cells) -> Iterator[str]:
+    spec, plan = context.settings.dataset, context.settings.plan
+    kept = {
+        category: sum(by_subset.get((category, subset), 0) for subset in SUBSETS)
+        for category in sorted(categories)
+    }
+    for category, count in kept.items():
+        if not count:
+            yield f"{category}: no box is kept"
+        elif count < plan.min_boxes:
+            yield f"{category}: {count} boxes are kept, fewer than {plan.min_boxes}"
+    if spec.split == "open_images":
+        for subset in SUBSETS:
+            bare = [name for name in kept if kept[name] and not by_subset.get((name, subset))]
+            if bare:
+                yield f"no {subset} box: {', '.join(bare)} (split: hash would give some)"
+    least, most = min(kept, key=lambda name: kept[name]), max(kept, key=lambda name: kept[name])
+    if kept[least] and kept[most] > plan.max_imbalance * kept[least]:
+        yield (
+            f"{most} has {kept[most] / kept[least]:,.0f} times the boxes of {least} "
+            f"({kept[most]:,} to {kept[least]:,}): see dataset.max_boxes_per_category and "
+            "dataset.balance"
+        )
+
+
+def _size(num_bytes: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} TB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"about {seconds / 60:.0f} min"
+    return f"about {seconds / 3600:.1f} h"

@@ -1,0 +1,190 @@
+"""Writes a page about a dataset: its boxes, its crops, its examples; a look, it writes no table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F  # noqa: N812
+
+from croplake import storage
+from croplake import tables as t
+from croplake.errors import InputDataError, SettingsError
+from croplake.fetching.crop import Recipe
+from croplake.jobs.context import JobContext
+from croplake.jobs.fetch_plan import recipe_of
+from croplake.jobs.report_crops import duplicates_of, galleries_of, read_crops
+from croplake.lake import spark_schema
+from croplake.report import measures as m
+from croplake.report.charts import Bins
+from croplake.report.dataset import (
+    ASPECT_RATIOS,
+    NO_SOURCE,
+    SIDES_FRAC,
+    SIDES_PX,
+    Author,
+    CategoryFigures,
+    CreditFigures,
+    DatasetFigures,
+    FetchFigures,
+)
+from croplake.report.dataset_page import dataset_page
+from croplake.tables import Table
+
+REPORTS: Final = "reports"
+"""The folder of a lake where its pages lie."""
+
+_READS: Final = (t.PHOTOS, t.SELECTED_BOXES, t.CROPS, t.NEAR_DUPLICATES, t.EXAMPLES)
+_MAX_LICENCES: Final = 20
+_MAX_AUTHORS: Final = 10
+
+
+def run(context: JobContext) -> None:
+    """All that the lake has of the dataset → one HTML file.
+
+    Raises:
+        SettingsError: a folder is where the page should go.
+        InputDataError: no box of the dataset has been judged yet.
+    """
+    dataset, lake = context.settings.dataset.name, context.lake
+    out = context.out or storage.join(lake.root, REPORTS, f"{dataset}.html")
+    if storage.is_local(out) and storage.local_path(out).is_dir():
+        raise SettingsError(f"--out {out}: is a folder; expected the file to write the page to")
+    context.pinned = {table.name: lake.version(table) for table in _READS if lake.exists(table)}
+    page = dataset_page(_measure(context)).encode()
+    storage.write_bytes(out, page)
+    text = f"report_dataset: {out}, {len(page) / 1e6:.1f} MB"
+    context.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _measure(context: JobContext) -> DatasetFigures:
+    made_at, recipe = datetime.now(UTC), recipe_of(context.settings.fetch)
+    selected = _of_dataset(context, context.read_table(t.SELECTED_BOXES))
+    boxes = m.count_by(selected, t.CATEGORY, t.SUBSET, t.REJECT_REASON).collect()
+    if not boxes:
+        raise InputDataError(
+            f"{context.lake.root}: selected_boxes has no box of dataset "
+            f"{context.settings.dataset.name}; select_boxes judges them, or it has another name"
+        )
+    kept = selected.where(F.col(t.REJECT_REASON).isNull())
+    built = _of_dataset(context, _rows(context, t.EXAMPLES))
+    examples = m.count_by(built, t.CATEGORY, t.SPLIT, t.REJECT_REASON).collect()
+    has_looked = t.NEAR_DUPLICATES.name in context.pinned
+    near_duplicates = _of_dataset(context, _rows(context, t.NEAR_DUPLICATES))
+    tallied = m.tally_boxes(kept).collect()
+    num_photos = kept.select(t.IMAGE_ID).distinct().count()
+    fates = m.box_fates(kept, _rows(context, t.CROPS), recipe.recipe_id).cache()
+    try:
+        tried = fates.where(F.col(t.HAS_CROP).isNotNull())
+        tries = m.count_by(tried, t.CATEGORY, t.HAS_CROP, t.SOURCE, t.STATUS).collect()
+        fetched = _fetched(tries, fates) if tries else None
+        of_categories = m.choose_crops(fates, context.settings.report.crops_per_category).collect()
+        of_groups = m.choose_duplicates(near_duplicates, fates).collect() if has_looked else []
+    finally:
+        fates.unpersist()
+    crops = read_crops(context, [*of_categories, *of_groups])
+    return DatasetFigures(
+        dataset=context.settings.dataset.name,
+        made_at=made_at,
+        versions=context.pinned,
+        recipe=_in_words(recipe),
+        categories=_categories(boxes, tries, examples),
+        num_photos=num_photos,
+        box_rejects=_sums(boxes, t.REJECT_REASON),
+        sides_frac=_in_bins(tallied, m.SIDE_FRAC, SIDES_FRAC),
+        flags={
+            (row[m.WHAT], row[t.VALUE]): row[m.NUM] for row in tallied if row[m.WHAT] in t.FLAGS
+        },
+        fetched=fetched,
+        examples=_sums(examples, t.SPLIT) if examples else None,
+        example_rejects=_sums(examples, t.REJECT_REASON),
+        credit=_credit(context, kept, num_photos),
+        duplicates=duplicates_of(near_duplicates, of_groups, crops) if has_looked else None,
+        galleries=galleries_of(of_categories, crops, context.settings.report.gallery_bytes),
+    )
+
+
+def _rows(context: JobContext, table: Table) -> DataFrame:
+    """A table's rows; none where it has not been written yet."""
+    if table.name in context.pinned:
+        return context.read_table(table)
+    return context.spark.createDataFrame([], spark_schema(table.schema))
+
+
+def _of_dataset(context: JobContext, rows: DataFrame) -> DataFrame:
+    return rows.where(F.col(t.DATASET) == context.settings.dataset.name)
+
+
+def _sums(rows: Iterable[Row], column: str) -> dict[str, int]:
+    """Counted rows by a column's values, without those where it is null."""
+    sums = Counter[str]()
+    for row in rows:
+        if row[column] is not None:
+            sums[row[column]] += row[m.NUM]
+    return dict(sums)
+
+
+def _in_bins(tallied: list[Row], what: str, bins: Bins) -> list[int]:
+    counts = {row[t.VALUE]: row[m.NUM] for row in tallied if row[m.WHAT] == what}
+    return [counts.get(place, 0) for place in range(len(bins.edges) + 1)]
+
+
+def _fetched(tries: list[Row], fates: DataFrame) -> FetchFigures:
+    tallied = m.tally_crops(fates).collect()
+    failures = Counter[tuple[str, str]]()
+    for row in tries:
+        if not row[t.HAS_CROP]:
+            failures[row[t.SOURCE] or NO_SOURCE, row[t.STATUS]] += row[m.NUM]
+    return FetchFigures(
+        num_crops=sum(row[m.NUM] for row in tries if row[t.HAS_CROP]),
+        failures=failures,
+        sides_px=_in_bins(tallied, m.SIDE_PX, SIDES_PX),
+        aspect_ratios=_in_bins(tallied, m.ASPECT_RATIO, ASPECT_RATIOS),
+    )
+
+
+def _categories(boxes: list[Row], tries: list[Row], examples: list[Row]) -> list[CategoryFigures]:
+    kept: dict[str, Counter[str]] = {row[t.CATEGORY]: Counter() for row in boxes}
+    for row in boxes:
+        if row[t.REJECT_REASON] is None:
+            kept[row[t.CATEGORY]][row[t.SUBSET]] += row[m.NUM]
+    rejected = _sums((row for row in boxes if row[t.REJECT_REASON] is not None), t.CATEGORY)
+    crops = _sums((row for row in tries if row[t.HAS_CROP]), t.CATEGORY)
+    in_splits = _sums((row for row in examples if row[t.REJECT_REASON] is None), t.CATEGORY)
+    return [
+        CategoryFigures(
+            name=name,
+            num_kept=kept[name],
+            num_rejected=rejected.get(name, 0),
+            num_crops=crops.get(name, 0),
+            num_examples=in_splits.get(name, 0),
+        )
+        for name in sorted(kept)
+    ]
+
+
+def _credit(context: JobContext, kept: DataFrame, num_photos: int) -> CreditFigures | None:
+    if t.PHOTOS.name not in context.pinned:
+        return None
+    credit = m.credits_of(kept, context.read_table(t.PHOTOS))
+    licences = m.count_by(credit, t.LICENSE).orderBy(F.desc(m.NUM), t.LICENSE)
+    most = {row[t.LICENSE]: row[m.NUM] for row in licences.limit(_MAX_LICENCES).collect()}
+    authors = m.count_authors(credit)
+    first = authors.orderBy(F.desc(m.NUM), t.AUTHOR, t.AUTHOR_URL).limit(_MAX_AUTHORS)
+    return CreditFigures(
+        licences=most,
+        num_other_licences=num_photos - sum(most.values()),
+        num_authors=authors.count(),
+        authors=[Author(row[t.AUTHOR], row[t.AUTHOR_URL], row[m.NUM]) for row in first.collect()],
+    )
+
+
+def _in_words(recipe: Recipe) -> str:
+    return (
+        f"recipe {recipe.recipe_id}, with a margin of {recipe.padding_frac:g}, at most "
+        f"{recipe.max_side_px} px, JPEG quality {recipe.jpeg_quality}, resampled by "
+        f"{recipe.resampler}"
+    )

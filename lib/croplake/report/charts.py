@@ -1,0 +1,219 @@
+"""Charts as inline SVG: bars and histograms, each with its figures as a table.
+
+Lengths across are percentages and lengths down are pixels: nothing is scaled, so the text has its
+size at any width. Colours come from the page's stylesheet, by class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+from xml.etree import ElementTree as ET
+
+from markupsafe import Markup
+
+MAX_BARS: Final = 40
+"""Bars that are drawn; the table has all."""
+
+_BAR_ROW_PX: Final = 34
+_MAX_NAME_CHARS: Final = 36
+_PLOT_TOP_PX, _PLOT_PX, _AXIS_PX = 10, 160, 26
+_PLOT_LEFT: Final = 12.0
+"""Percent of the width that the numbers at a histogram's side take."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A row of a bar chart.
+
+    Attributes:
+        name: what it counts.
+        values: one a series, drawn end to end.
+        text: what stands at its right.
+    """
+
+    name: str
+    values: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Neighbouring intervals from below the first edge to above the last.
+
+    Attributes:
+        edges: a value at an edge lies in the bin right of it; n edges part n + 1 bins.
+        texts: of each edge.
+        ticks: places of the edges that the axis names.
+    """
+
+    edges: tuple[float, ...]
+    texts: tuple[str, ...]
+    ticks: tuple[int, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """Each bin in words."""
+        inner = [f"{left} to {right}" for left, right in pairwise(self.texts)]
+        return [f"below {self.texts[0]}", *inner, f"{self.texts[-1]} and more"]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawn chart and what it says.
+
+    Attributes:
+        title: what is counted by what.
+        svg: the drawing, to be put into the page as it is.
+        series: names of the colours, where there are several.
+        columns: heads of the table.
+        rows: of the table, the first cell names its row.
+    """
+
+    title: str
+    svg: Markup
+    series: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def draw_bars(
+    key: str, title: str, bars: Sequence[Bar], *, what: str, series: tuple[str, ...]
+) -> Chart:
+    """Draws horizontal bars, the longest of which takes the whole width.
+
+    Args:
+        key: of this chart in its page.
+        title: what is counted by what.
+        bars: at least one, in the order they are drawn; of more than 40 only the first are.
+        what: head of the names' column.
+        series: names of the values of a bar.
+    """
+    shown = bars[:MAX_BARS]
+    most = max(1, *(sum(bar.values) for bar in bars))
+    text = f"{len(bars)} bars. {bars[0].name}: {bars[0].text}; {bars[-1].name}: {bars[-1].text}."
+    if len(shown) < len(bars):
+        text += f" The first {len(shown)} are drawn, the table has all."
+    svg = _svg(key, title, text, len(shown) * _BAR_ROW_PX)
+    for place, bar in enumerate(shown):
+        top = place * _BAR_ROW_PX
+        row = ET.SubElement(svg, "g")
+        _text(row, bar.name, x="0", y=top + 14, kind="name")
+        _text(row, bar.text, x="100%", y=top + 14, kind="value end")
+        _rect(row, "track", x=0, width=100, y=top + 20, height=8)
+        left = 0.0
+        for index, value in enumerate(bar.values):
+            width = 100 * value / most
+            if value:
+                part = _rect(row, f"series-{index}", x=left, width=width, y=top + 20, height=8)
+                what_it_is = f", {series[index]}" if len(series) > 1 else ""
+                ET.SubElement(part, "title").text = f"{bar.name}{what_it_is}: {value:,}"
+            left += width
+    several = len(series) > 1
+    columns = (what, *series, *(("all",) if several else ()))
+    rows = tuple(
+        (
+            bar.name,
+            *(f"{value:,}" for value in bar.values),
+            *((f"{sum(bar.values):,}",) if several else ()),
+        )
+        for bar in bars
+    )
+    return Chart(title, _as_markup(svg), series if several else (), columns, rows)
+
+
+def draw_histogram(
+    key: str, title: str, bins: Bins, counts: Sequence[int], *, what: str, unit: str
+) -> Chart:
+    """Draws how often values lie in each bin.
+
+    Args:
+        key: of this chart in its page.
+        title: what is counted by what.
+        bins: the intervals; they are drawn equally wide.
+        counts: one a bin.
+        what: head of the bins' column.
+        unit: head of the counts' column.
+    """
+    most = _round_up(max(counts))
+    width = (100 - _PLOT_LEFT) / len(counts)
+    bottom = _PLOT_TOP_PX + _PLOT_PX
+    names = bins.names
+    fullest = max(range(len(counts)), key=lambda index: counts[index])
+    text = (
+        f"{sum(counts):,} {unit} in {len(counts)} bins; most of them, {counts[fullest]:,}, "
+        f"are {names[fullest]}."
+    )
+    svg = _svg(key, title, text, bottom + _AXIS_PX)
+    for share in (0.0, 0.5, 1.0):
+        y = bottom - share * _PLOT_PX
+        ends = {"x1": f"{_PLOT_LEFT}%", "x2": "100%", "y1": f"{y:g}", "y2": f"{y:g}"}
+        ET.SubElement(svg, "line", {"class": "grid", **ends})
+        _text(svg, short_count(share * most), x=f"{_PLOT_LEFT - 1.5}%", y=y + 4, kind="tick end")
+    for index, count in enumerate(counts):
+        height = _PLOT_PX * count / most
+        left = _PLOT_LEFT + index * width
+        if count:
+            y = bottom - height
+            bar = _rect(svg, "series-0", x=left + 0.2, width=width - 0.4, y=y, height=height)
+            ET.SubElement(bar, "title").text = f"{names[index]}: {count:,}"
+    for tick in bins.ticks:
+        x = f"{_PLOT_LEFT + (tick + 1) * width:.2f}%"
+        marks = {"x1": x, "x2": x, "y1": f"{bottom}", "y2": f"{bottom + 5}"}
+        ET.SubElement(svg, "line", {"class": "axis", **marks})
+        _text(svg, bins.texts[tick], x=x, y=bottom + 19, kind="tick middle")
+    rows = tuple((name, f"{count:,}") for name, count in zip(names, counts, strict=True))
+    return Chart(title, _as_markup(svg), (), (what, unit), rows)
+
+
+def short_count(number: float) -> str:
+    """A count for a narrow place: 950, 1.5k, 14M."""
+    for limit, unit in ((1e6, "M"), (1e3, "k")):
+        if number >= limit:
+            return f"{number / limit:.3g}{unit}"
+    return f"{number:g}"
+
+
+def _round_up(number: int) -> int:
+    """The next number of one digit and zeros, 2 at least."""
+    step = int("1" + "0" * (len(str(number)) - 1))
+    return max(2, -(-number // step) * step)
+
+
+def _svg(key: str, title: str, text: str, height: int) -> ET.Element:
+    svg = ET.Element(
+        "svg",
+        {
+            "class": "chart",
+            "role": "img",
+            "width": "100%",
+            "height": str(height),
+            "aria-labelledby": f"{key}-title",
+            "aria-describedby": f"{key}-text",
+        },
+    )
+    ET.SubElement(svg, "title", {"id": f"{key}-title"}).text = title
+    ET.SubElement(svg, "desc", {"id": f"{key}-text"}).text = text
+    return svg
+
+
+def _text(parent: ET.Element, text: str, *, x: str, y: float, kind: str) -> None:
+    element = ET.SubElement(parent, "text", {"class": kind, "x": x, "y": f"{y:g}"})
+    element.text = text
+    if len(text) > _MAX_NAME_CHARS:
+        element.text = text[: _MAX_NAME_CHARS - 1] + "…"
+        ET.SubElement(element, "title").text = text
+
+
+def _rect(
+    parent: ET.Element, kind: str, *, x: float, width: float, y: float, height: float
+) -> ET.Element:
+    across = {"x": f"{x:.2f}%", "width": f"{width:.2f}%"}
+    down = {"y": f"{y:.1f}", "height": f"{height:.1f}"}
+    return ET.SubElement(parent, "rect", {"class": kind, **across, **down})
+
+
+def _as_markup(svg: ET.Element) -> Markup:
+    return Markup(ET.tostring(svg, encoding="unicode"))  # noqa: S704  # it has escaped all text

@@ -1,0 +1,84 @@
+"""Crops on a page: what is shown of each, and how many fit."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import zip_longest
+
+from croplake.report.credit import licence_name
+
+
+@dataclass(frozen=True)
+class GalleryCrop:
+    """A crop as a small picture, with what its licence asks for.
+
+    Attributes:
+        category: of its box.
+        box_id: of its box.
+        image_id: of its photo.
+        jpeg: the small picture; None where the crop could not be decoded.
+        width_px: of the small picture.
+        height_px: of the small picture.
+        license: the licence's address.
+        author: of the photo.
+        author_url: the author's page.
+        title: of the photo.
+        landing_url: the photo's page.
+    """
+
+    category: str
+    box_id: str
+    image_id: str
+    jpeg: bytes | None
+    width_px: int | None
+    height_px: int | None
+    license: str | None
+    author: str | None
+    author_url: str | None
+    title: str | None
+    landing_url: str | None
+
+    @cached_property
+    def address(self) -> str | None:
+        """The picture as a `data:` address."""
+        if self.jpeg is None:
+            return None
+        return "data:image/jpeg;base64," + base64.b64encode(self.jpeg).decode()
+
+    @property
+    def alt(self) -> str:
+        """What a screen reader says in the picture's place."""
+        licence = f"licence {licence_name(self.license)}" if self.license else "no licence given"
+        author = f"by {self.author}" if self.author else "author not given"
+        return f"{self.category}, crop of photo {self.image_id}, {licence}, {author}"
+
+
+def fit_galleries(
+    galleries: Mapping[str, Sequence[GalleryCrop]], max_bytes: int
+) -> dict[str, list[GalleryCrop]]:
+    """Bounds what all galleries together add to a page; each gets as many crops, to within one.
+
+    Args:
+        galleries: category to its crops, the first ones first.
+        max_bytes: of all pictures, as they are written into the page.
+
+    Returns:
+        The crops that fit, by category; each category is there.
+    """
+    fitted: dict[str, list[GalleryCrop]] = {category: [] for category in galleries}
+    left = max_bytes
+    for crop in _in_turns(galleries.values()):
+        left -= len(crop.address or "")
+        if left < 0:
+            break
+        fitted[crop.category].append(crop)
+    return fitted
+
+
+def _in_turns(galleries: Iterable[Sequence[GalleryCrop]]) -> Iterable[GalleryCrop]:
+    """The first crop of each, then the second of each, and so on."""
+    for turn in zip_longest(*galleries):
+        yield from (crop for crop in turn if crop is not None)

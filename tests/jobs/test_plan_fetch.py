@@ -1,0 +1,145 @@
+"""What `plan-fetch` says, held against what the jobs then do."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+from rich.console import Console
+
+from croplake import open_lake
+from croplake import tables as t
+from croplake.conf import Settings
+from croplake.fetching.forecast import (
+    CPU_S_PER_BOX,
+    CPU_S_PER_BYTE,
+    CPU_S_PER_PHOTO,
+    forecast,
+)
+from croplake.fetching.pacing import HostBudget
+from croplake.jobs.way import run_look
+from croplake.miniature import MiniatureServer, World
+from tests.jobs.crops import kept_boxes
+from tests.jobs.world import miniature_settings, rows_of, run
+
+
+def plan(spark: SparkSession, settings: Settings) -> str:
+    """What it prints."""
+    console = Console(file=io.StringIO(), width=400, record=True)
+    run_look(spark, "plan_fetch", settings, console)
+    return console.export_text()
+
+
+def said(text: str, what: str) -> str:
+    """The value beside a name in the plan's table."""
+    found = re.search(rf"│ {re.escape(what)} +│ +(.*?) +│", text)
+    assert found, f"{what} in {text}"
+    return found[1]
+
+
+def versions(settings: Settings) -> dict[str, int]:
+    return {info.name: info.version for info in open_lake(settings.lake.root).tables()}
+
+
+def test_it_says_what_will_be_done_and_changes_nothing(
+    spark: SparkSession, world: World, server: MiniatureServer, tmp_path: Path
+) -> None:
+    classes = list(world.class_names)[:3]
+    dataset = {
+        "name": "few",
+        "classes": classes,
+        "flags": {"occluded": "exclude"},
+        "max_boxes_per_category": 30,
+    }
+    settings = miniature_settings(world, server, tmp_path, dataset=dataset)
+    run(spark, "ingest_catalog", settings)
+    before = versions(settings)
+    text = plan(spark, settings)
+    assert versions(settings) == before
+    assert not server.requests
+    run(spark, "select_boxes", settings)
+    kept = kept_boxes(settings)
+    photos = {row[t.IMAGE_ID] for row in kept.values()}
+    assert said(text, "photos to fetch") == f"{len(photos):,}"
+    assert said(text, "boxes to cut") == f"{len(kept):,}"
+    assert said(text, "photos that are done") == "0"
+    assert said(text, "of them at hand") == "0"
+    reasons = Counter(row[t.REJECT_REASON] for row in rows_of(settings, "selected_boxes"))
+    for reason in ("occluded", "over_cap"):
+        assert reasons[reason]
+        assert reason in text
+    by_subset = Counter((row[t.CATEGORY], row[t.SUBSET]) for row in kept.values())
+    part = text[text.index("kept boxes by subset") :]
+    for category in classes:
+        counts = [by_subset[category, subset] for subset in ("train", "test", "validation")]
+        assert re.search(rf"│ {category} +│ +" + r" +│ +".join(map(str, counts)) + " +│", part)
+    assert "bounded by" in said(text, "time")
+    run(spark, "fetch_crops", settings)
+    again = plan(spark, settings)
+    done = {row[t.IMAGE_ID] for row in rows_of(settings, "crops") if row[t.HAS_CROP]}
+    assert int(said(again, "photos that are done")) >= len(done & photos)
+    assert int(said(again, "photos to fetch")) < len(photos) / 2
+
+
+def test_photos_at_hand_are_told_apart_and_need_no_download(
+    spark: SparkSession, world: World, server: MiniatureServer, tmp_path: Path
+) -> None:
+    at_hand = {"sources": ["at_hand", "mirror"], "at_hand": [str(world.root / "mirror" / "train")]}
+    settings = miniature_settings(world, server, tmp_path, fetch=at_hand)
+    run(spark, "ingest_catalog", settings)
+    text = plan(spark, settings)
+    run(spark, "select_boxes", settings)
+    files = {path.stem for path in (world.root / "mirror" / "train").glob("*.jpg")}
+    photos = {row[t.IMAGE_ID] for row in kept_boxes(settings).values()}
+    assert said(text, "of them at hand") == str(len(photos & files))
+    online = len(photos - files)
+    assert said(text, "bytes to download") == f"{online * 322_000 / 1e6:.1f} MB"
+
+
+def test_it_warns_of_what_a_dataset_lacks(
+    spark: SparkSession, world: World, server: MiniatureServer, tmp_path: Path
+) -> None:
+    rare, common = list(world.class_names)[:2]
+    dataset = {"name": "odd", "classes": [rare, common], "subsets": ["train", "validation"]}
+    limits: dict[str, Any] = {"min_boxes": 1000, "max_imbalance": 1.0001}
+    settings = miniature_settings(world, server, tmp_path, dataset=dataset, plan=limits)
+    run(spark, "ingest_catalog", settings)
+    text = plan(spark, settings)
+    assert f"no test box: {', '.join(sorted((rare, common)))}" in text
+    assert re.search(rf"{rare}: \d+ boxes are kept, fewer than 1000", text)
+    assert re.search(r"has \d+ times the boxes of", text)
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("changes", "bound", "seconds"),
+    [
+        ({}, "cores", 1000 * (CPU_S_PER_PHOTO + 3e5 * CPU_S_PER_BYTE + 2 * CPU_S_PER_BOX) / 2),
+        ({"budget": HostBudget(2)}, "host", 1000 * 0.1 / 2),
+        ({"budget": HostBudget(64, rate_per_s=10.0)}, "host", 100),
+        ({"max_transfers": 1}, "host", 100),
+        ({"bandwidth_bytes_per_s": 1e6}, "bandwidth", 300),
+    ],
+)
+def test_the_slowest_of_cores_host_and_line_decides(
+    changes: dict[str, Any], bound: str, seconds: float
+) -> None:
+    values: dict[str, Any] = {
+        "num_photos": 1000,
+        "num_boxes": 2000,
+        "bytes_on_wire": 3e8,
+        "bytes_decoded": 3e8,
+        "num_cores": 2,
+        "budget": HostBudget(1000),
+        "answer_s": 0.1,
+        "bandwidth_bytes_per_s": 1e9,
+        "max_transfers": 1000,
+    }
+    found = forecast(**values | changes)
+    assert (found.bound, found.num_bytes) == (bound, 3e8)
+    assert found.seconds == pytest.approx(seconds)

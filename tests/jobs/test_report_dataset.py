@@ -1,0 +1,352 @@
+"""The page's figures are those of the tables, counted here a second time."""
+
+from __future__ import annotations
+
+import base64
+import io
+import shutil
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from croplake import open_lake
+from croplake import tables as t
+from croplake.cli import main
+from croplake.jobs.entry import main as job_main
+from croplake.report.dataset import ASPECT_RATIOS, SIDES_FRAC, SIDES_PX
+from croplake.storage import local_path
+from tests.html_page import Page, parse_page
+from tests.jobs.small_lake import (
+    ATTRIBUTION,
+    CORNERS,
+    FETCHED_AT,
+    FLAGS,
+    PHOTO_A,
+    PHOTO_B,
+    PHOTO_C,
+    PHOTO_D,
+    SmallLake,
+    copy_small_lake,
+)
+from tests.jobs.world import rows_of
+
+PHOTO_E = f"{14:016x}"
+CATEGORIES = "Kept boxes by subset and in all, rejected boxes, crops and examples, by category"
+FLAGS_TABLE = "Kept boxes by flag; the share is of those that have it"
+
+Row = dict[str, Any]
+
+
+def selected(box_id: str, image_id: str, **changes: Any) -> Row:  # noqa: ANN401
+    row = {
+        t.DATASET: "fruit",
+        t.BOX_ID: box_id,
+        t.IMAGE_ID: image_id,
+        t.SUBSET: "train",
+        t.CATEGORY: "Apple",
+        **CORNERS,
+        **FLAGS,
+    }
+    return row | changes
+
+
+def failure(small: SmallLake, box_id: str, status: str, attempt: int, **changes: Any) -> Row:  # noqa: ANN401
+    gone = {t.HAS_CROP: False, t.STATUS: status, t.JPEG: None, t.WIDTH_PX: None, t.HEIGHT_PX: None}
+    gone |= {t.SOURCE_BOX_WIDTH_PX: None, t.SOURCE_BOX_HEIGHT_PX: None}
+    gone |= {t.BOX_ID: box_id, t.IMAGE_ID: PHOTO_E, t.ATTEMPT: attempt}
+    return small.crop("a1") | gone | changes
+
+
+@pytest.fixture(scope="module")
+def first_rich(first_small_lake: SmallLake, tmp_path_factory: pytest.TempPathFactory) -> SmallLake:
+    """The small lake with rejects, a box that was never tried, tries of all kinds, duplicates."""
+    small = copy_small_lake(first_small_lake, tmp_path_factory.mktemp("rich"))
+    other = {t.LICENSE: None, t.AUTHOR: "Bob", t.AUTHOR_URL: "javascript:alert(1)"}
+    small.add(t.PHOTOS, {t.IMAGE_ID: PHOTO_E, t.SUBSET: "train", **ATTRIBUTION, **other})
+    tiny = {t.X_MAX: 0.1 + 1 / 64, t.IS_OCCLUDED: 1, t.IS_TRUNCATED: -1}
+    small.add(
+        t.SELECTED_BOXES,
+        selected("e1", PHOTO_E, **tiny, **{t.REJECT_REASON: "too_small"}),
+        selected("e2", PHOTO_E, **{t.CATEGORY: "Quince", t.REJECT_REASON: "group_of"}),
+        selected("e3", PHOTO_E, **tiny),
+        selected("e4", PHOTO_E, **{t.X_MIN: 0.0, t.X_MAX: 1.0, t.Y_MIN: 0.0, t.Y_MAX: 1.0}),
+        selected("e5", PHOTO_E, **{t.X_MIN: 0.0, t.X_MAX: 0.5}),
+        selected("e6", PHOTO_E, **{t.CATEGORY: "Pear", t.SUBSET: "test"}),
+        selected("e7", PHOTO_E, **{t.SUBSET: "validation"}),
+        selected("p9", PHOTO_E, **{t.DATASET: "pears", t.REJECT_REASON: "inside"}),
+    )
+    later = FETCHED_AT + timedelta(days=1)
+    wide = {t.BOX_ID: "e6", t.IMAGE_ID: PHOTO_E, t.WIDTH_PX: 256, t.HEIGHT_PX: 64}
+    wide |= {t.SOURCE_BOX_WIDTH_PX: 1025, t.SOURCE_BOX_HEIGHT_PX: 256, t.FETCHED_AT: later}
+    small.add(
+        t.CROPS,
+        failure(small, "e3", "busy", 1, **{t.SOURCE: "original"}),
+        failure(small, "e3", "not_found", 2, **{t.SOURCE: "thumbnail"}),
+        failure(small, "e4", "busy", 1),
+        failure(small, "e4", "host_paused", 1, **{t.FETCHED_AT: later}),
+        failure(small, "e5", "no_source", 1, **{t.SOURCE: None}),
+        failure(small, "e6", "timed_out", 2),  # a crop it has, whatever came later
+        small.crop("a1") | wide,
+        small.crop("a1") | {t.BOX_ID: "e7", t.RECIPE_ID: "another"},
+        small.crop("a1") | {t.BOX_ID: "not selected"},
+    )
+    small.add(
+        t.EXAMPLES,
+        small.example("a1", **{t.SPLIT: t.REJECTED_SPLIT, t.REJECT_REASON: "near_duplicate"}),
+        small.example("a1", **{t.SPLIT: t.REJECTED_SPLIT, t.REJECT_REASON: "too_small_px"}),
+    )
+    # The small lake has photos A and B in a group of A's name.
+    groups = {PHOTO_E: PHOTO_A, PHOTO_C: "g2", PHOTO_D: "g3"}
+    near = [{t.DATASET: "fruit", t.IMAGE_ID: i, t.GROUP_ID: g} for i, g in groups.items()]
+    other_near = {t.DATASET: "pears", t.IMAGE_ID: PHOTO_D, t.GROUP_ID: "g2"}
+    small.add(t.NEAR_DUPLICATES, *near, other_near)
+    return small
+
+
+@pytest.fixture
+def rich(first_rich: SmallLake, tmp_path: Path) -> SmallLake:
+    """A rich lake of one test's own."""
+    return copy_small_lake(first_rich, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def page(first_rich: SmallLake, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The page about the rich lake's fruit."""
+    out = tmp_path_factory.mktemp("page") / "fruit.html"
+    assert main(["report-dataset", "--conf", first_rich.conf, "--out", str(out)]) == 0
+    return parse_page(out.read_text(encoding="utf-8"))
+
+
+def report(small: SmallLake, *arguments: str) -> Page:
+    """Runs the command; gives the page at its usual place."""
+    assert main(["report-dataset", "--conf", small.conf, *arguments]) == 0
+    return parse_page((small.folder / "reports" / "fruit.html").read_text(encoding="utf-8"))
+
+
+def in_words(counts: Counter[Any]) -> dict[str, int]:
+    return {str(name): count for name, count in counts.items() if name is not None}
+
+
+def kept_and_last_tries(small: SmallLake) -> tuple[dict[str, Row], dict[str, Row]]:
+    boxes = [row for row in rows_of(small.settings, "selected_boxes") if row[t.DATASET] == "fruit"]
+    kept = {row[t.BOX_ID]: row for row in boxes if row[t.REJECT_REASON] is None}
+    recipe_id = small.crop("a1")[t.RECIPE_ID]
+    tries = [
+        row
+        for row in rows_of(small.settings, "crops")
+        if row[t.RECIPE_ID] == recipe_id and row[t.BOX_ID] in kept
+    ]
+    tries.sort(key=lambda row: (row[t.HAS_CROP], row[t.ATTEMPT], row[t.FETCHED_AT]))
+    return kept, {row[t.BOX_ID]: row for row in tries}
+
+
+def names_in_bins(values: list[float], bins: Any) -> dict[str, int]:  # noqa: ANN401
+    counts = dict.fromkeys(bins.names, 0)
+    for value in values:
+        place = next((i for i, edge in enumerate(bins.edges) if value < edge), len(bins.edges))
+        counts[bins.names[place]] += 1
+    return counts
+
+
+def test_the_numbers_on_the_page_are_those_of_the_tables(first_rich: SmallLake, page: Page) -> None:
+    boxes = [
+        row for row in rows_of(first_rich.settings, "selected_boxes") if row[t.DATASET] == "fruit"
+    ]
+    kept, last = kept_and_last_tries(first_rich)
+    examples = [
+        row for row in rows_of(first_rich.settings, "examples") if row[t.DATASET] == "fruit"
+    ]
+    splits = Counter(row[t.SPLIT] for row in examples)
+    assert page.numbers() == {
+        "boxes kept": len(kept),
+        "boxes rejected": 2,
+        "photos with a kept box": 5,
+        "crops": sum(row[t.HAS_CROP] for row in last.values()),
+        "boxes without a crop": sum(not row[t.HAS_CROP] for row in last.values()),
+        "boxes not fetched yet": len(kept) - len(last),
+        **{f"{split} examples": splits[split] for split in t.SPLITS},
+        "examples rejected": 2,
+    }
+    assert page.table(CATEGORIES) == [
+        ["Apple", "5", "2", "1", "8", "1", "3", "3"],
+        ["Pear", "2", "1", "1", "4", "0", "4", "3"],
+        ["Quince", "0", "0", "0", "0", "1", "0", "0"],
+    ]
+    rejects = Counter(row[t.REJECT_REASON] for row in boxes)
+    assert page.counts("Rejected boxes by reason") == in_words(rejects)
+    rejects = Counter(row[t.REJECT_REASON] for row in examples)
+    assert page.counts("Rejected examples by reason") == in_words(rejects)
+    failures = Counter(
+        f"{row[t.SOURCE] or 'none'}: {row[t.STATUS]}"
+        for row in last.values()
+        if not row[t.HAS_CROP]
+    )
+    assert page.counts("Boxes without a crop by source and status") == failures
+    assert failures == {
+        "mirror: not_found": 1,
+        "thumbnail: not_found": 1,
+        "mirror: host_paused": 1,
+        "none: no_source": 1,
+    }
+    flags = {row[0]: row[1:] for row in page.table(FLAGS_TABLE)}
+    for flag in t.FLAGS:
+        found = Counter(row[flag] for row in kept.values())
+        assert flags[flag] == [str(found[value]) for value in (1, -1, 0)] + [str(len(kept))]
+    assert flags[t.IS_OCCLUDED] == ["1", "0", "11", "12"]
+
+
+def test_sizes_and_shapes_are_counted_in_their_bins(first_rich: SmallLake, page: Page) -> None:
+    kept, last = kept_and_last_tries(first_rich)
+    sides = [min(row[t.X_MAX] - row[t.X_MIN], row[t.Y_MAX] - row[t.Y_MIN]) for row in kept.values()]
+    crops = [row for row in last.values() if row[t.HAS_CROP]]
+    px = [min(row[t.SOURCE_BOX_WIDTH_PX], row[t.SOURCE_BOX_HEIGHT_PX]) for row in crops]
+    ratios = [row[t.WIDTH_PX] / row[t.HEIGHT_PX] for row in crops]
+    counted = page.counts("Kept boxes by shorter side, as a fraction of the photo's")
+    assert counted == names_in_bins(sides, SIDES_FRAC)
+    assert (counted["below 0.05"], counted["0.95 and more"]) == (1, 1)
+    counted = page.counts("Crops by shorter side of the box in px, before resizing")
+    assert counted == names_in_bins(px, SIDES_PX)
+    assert (counted["16 to 24"], counted["256 to 384"]) == (6, 1)
+    counted = page.counts("Crops by width to height, as they are seen")
+    assert counted == names_in_bins(ratios, ASPECT_RATIOS)
+    assert (counted["3:2 to 2:1"], counted["4:1 and more"]) == (6, 1)
+
+
+def test_photos_are_counted_once_by_licence_and_author(page: Page) -> None:
+    assert page.counts("Photos by licence") == {"CC BY 2.0": 4, "licence not given": 1}
+    assert "5 photos by 2 authors." in page.text
+    assert page.counts("Authors with the most photos") == {"Ann": 4, "Bob": 1}
+    links = {element.text.strip(): element["href"] for element in page.all("a")}
+    assert links["Ann"] == ATTRIBUTION[t.AUTHOR_URL]
+    assert "Bob" not in links
+
+
+def test_near_duplicates_are_shown_by_the_first_crop_of_each_photo(page: Page) -> None:
+    assert "3 photos are in 1 group of near-duplicates; 1 examples are rejected" in page.text
+    (group,) = [e for e in page.all("ul") if e["data-name"] == "Group 1"]
+    names = [name for name in ("Apple", "Pear") if name in group.text]
+    assert names == ["Apple", "Pear"]  # a1, b1 and e6
+    images = [e["alt"] for e in page.all("img")]
+    assert [alt.split(",")[1] for alt in images[:3]] == [
+        f" crop of photo {image_id}" for image_id in (PHOTO_A, PHOTO_B, PHOTO_E)
+    ]
+
+
+def test_a_gallery_has_the_first_crops_of_its_category_made_small(
+    rich: SmallLake, page: Page
+) -> None:
+    assert len(page.all("img")) == 3 + 7
+    settings = ["--set", "report.crops_per_category=2", "--set", "report.thumbnail_side_px=16"]
+    images = report(rich, *settings).all("img")[3:]
+    shown = [(e["alt"].split(",")[0], e["alt"].split(",")[1][-16:]) for e in images]
+    assert shown == [
+        ("Apple", PHOTO_A),
+        ("Apple", PHOTO_B),
+        ("Pear", PHOTO_A),
+        ("Pear", PHOTO_B),
+    ]
+    for element in images:
+        content = base64.b64decode(element["src"].partition(",")[2])
+        with Image.open(io.BytesIO(content)) as image:
+            assert image.size == (16, 11)
+        assert (element["width"], element["height"]) == ("16", "11")
+    num_bytes = sum(len(element["src"]) for element in images)
+    bounded = report(rich, *settings, "--set", f"report.gallery_bytes={num_bytes - 1}")
+    assert [e["src"] for e in bounded.all("img")[3:]] == [e["src"] for e in images[:3]]
+
+
+def test_the_page_names_the_versions_it_is_of(first_rich: SmallLake, page: Page) -> None:
+    lake = open_lake(first_rich.settings.lake.root)
+    names = ("photos", "selected_boxes", "crops", "near_duplicates", "examples")
+    found = page.counts("Versions of the tables")
+    assert found == {name: lake.version(name) for name in names}
+
+
+def test_a_look_writes_the_page_and_nothing_else(
+    rich: SmallLake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def state() -> dict[str, bytes]:
+        files = [path for path in rich.folder.rglob("*") if path.is_file()]
+        return {str(path.relative_to(rich.folder)): path.read_bytes() for path in files}
+
+    before = state()
+    report(rich)
+    said = capsys.readouterr().out
+    assert f"report_dataset: {rich.lake.root}/reports/fruit.html, 0.0 MB" in said
+    after = state()
+    assert after.pop("reports/fruit.html").startswith(b"<!doctype html>")
+    assert after == before
+
+
+def test_before_fetching_the_page_says_that_there_are_no_crops(rich: SmallLake) -> None:
+    for name in ("crops", "examples", "near_duplicates", "photos"):
+        shutil.rmtree(rich.folder / name)
+    page = report(rich)
+    assert page.numbers() == {
+        "boxes kept": 12,
+        "boxes rejected": 2,
+        "photos with a kept box": 5,
+    }
+    assert "there are no crops." in page.text
+    assert "Nobody has looked for near-duplicates yet." in page.text
+    assert "The lake has no table of photos" in page.text
+    assert page.all("img") == []
+    assert page.counts("Versions of the tables").keys() == {"selected_boxes"}
+
+
+def test_crops_of_other_recipes_or_datasets_are_not_this_pages(
+    rich: SmallLake, tmp_path: Path
+) -> None:
+    shutil.rmtree(rich.folder / "examples")
+    page = report(rich, "--set", "fetch.recipe.jpeg_quality=50")
+    assert "crops" not in page.numbers()
+    assert "No examples have been built yet." in page.text
+    out = tmp_path / "new" / "pears.html"
+    arguments = ["--set", "dataset.name=pears", "--out", str(out)]
+    assert main(["report-dataset", "--conf", rich.conf, *arguments]) == 0
+    numbers = parse_page(out.read_text(encoding="utf-8")).numbers()
+    assert numbers["crops"] == numbers["boxes kept"] == 3
+    assert not (rich.folder / "reports" / "pears.html").exists()
+
+
+def test_a_crop_that_does_not_decode_is_told_on_the_page(rich: SmallLake) -> None:
+    broken = {t.BOX_ID: "a0", t.JPEG: b"\xff\xd8 cut off"}
+    rich.add(t.SELECTED_BOXES, selected("a0", PHOTO_E))
+    rich.add(t.CROPS, rich.crop("a1") | broken | {t.IMAGE_ID: PHOTO_E})
+    assert f"The crop of photo {PHOTO_E} does not decode." in report(rich).text
+
+
+def test_what_cannot_be_reported_is_an_error_with_a_way_out(
+    rich: SmallLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["report-dataset", "--conf", rich.conf]
+    assert main([*command, "--set", "dataset.name=nuts"]) == 4
+    assert "selected_boxes has no box of dataset nuts; select_boxes" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path)]) == 2
+    assert f"--out {tmp_path}: is a folder; expected the file" in capsys.readouterr().err
+    assert main([*command, "--set", f"lake.root={tmp_path}/none"]) == 4
+    assert "has no table selected_boxes" in capsys.readouterr().err
+
+
+def test_the_entry_of_spark_submit_takes_the_same_arguments(
+    rich: SmallLake, tmp_path: Path
+) -> None:
+    out = (tmp_path / "a=b läke.html").as_uri()
+    assert job_main("report_dataset", ["--conf", rich.conf, "--out", out]) == 0
+    assert "Dataset fruit" in local_path(out).read_text(encoding="utf-8")
+
+
+def test_forgetting_a_photo_removes_the_pages_that_show_it(
+    rich: SmallLake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report(rich)
+    pages = rich.folder / "reports"
+    (pages / "other.html").write_text(f"photo {PHOTO_D}")
+    assert main(["lake", "forget", "--conf", rich.conf, PHOTO_A]) == 0
+    assert "reports/fruit.html" in capsys.readouterr().out
+    assert [page.name for page in pages.iterdir()] == ["other.html"]
+    assert PHOTO_A not in report(rich).text
