@@ -52,11 +52,21 @@ PHOTO_KINDS: Final = (
 )
 
 
-def parse_lines(lines: DataFrame, file: CsvFile, kinds: Sequence[FieldKind]) -> DataFrame:
+def data_lines(lines: DataFrame, file: CsvFile) -> DataFrame:
+    """The lines that are rows.
+
+    Args:
+        lines: one column, the raw lines.
+        file: whose they are; its header and empty lines are left out.
+    """
+    return lines.where((F.col(LINE_TEXT) != file.header_line) & (F.length(LINE_TEXT) > 0))
+
+
+def parse_lines(rows: DataFrame, file: CsvFile, kinds: Sequence[FieldKind]) -> DataFrame:
     """Splits lines into the file's columns, each of its type.
 
     Args:
-        lines: one column, the raw lines, header included.
+        rows: from `data_lines`.
         file: whose they are.
         kinds: the columns that are no strings.
 
@@ -65,7 +75,6 @@ def parse_lines(lines: DataFrame, file: CsvFile, kinds: Sequence[FieldKind]) -> 
         field is not of its type), and the file's columns, empty ones null.
     """
     types = {name: kind.type for kind in kinds for name in kind.columns}
-    rows = lines.where((F.col(LINE_TEXT) != file.header_line) & (F.length(LINE_TEXT) > 0))
     parsed = rows.withColumn(_FIELDS, _from_csv(file, types))
     # Lines that are not as they should be are few: only they are split once more, to tell why.
     texts = _from_csv(file, {})
@@ -95,6 +104,15 @@ def _from_csv(file: CsvFile, types: Mapping[str, str]) -> Column:
 
 def _field(name: str) -> Column:
     return F.col(f"{_FIELDS}.{name}")
+
+
+def good_rows(typed: DataFrame) -> DataFrame:
+    """The rows without a reason, as their table has them.
+
+    Args:
+        typed: from `type_boxes` or `type_photos`.
+    """
+    return typed.where(F.col(t.REASON).isNull()).drop(LINE_TEXT, t.REASON)
 
 
 def type_photos(parsed: DataFrame, subset: str) -> DataFrame:
@@ -224,7 +242,9 @@ def _any(conditions: Sequence[Column]) -> Column:
 
 def _first_reason(checks: Sequence[tuple[str, Column]]) -> Column:
     reasons = [F.when(condition, F.lit(reason)) for reason, condition in checks]
-    return F.coalesce(t.REASON, *reasons).alias(t.REASON)
+    # A filter by the reason would be moved below the columns, and each line parsed once more for
+    # every one of them; what depends on the partition stays where it is.
+    return F.when(F.spark_partition_id() >= 0, F.coalesce(t.REASON, *reasons)).alias(t.REASON)
 
 
 def _box_id(corners: dict[str, Column]) -> Column:
