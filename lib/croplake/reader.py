@@ -183,6 +183,14 @@ class LakeReader:
             if path not in there
         ]
 
+    def table_id(self, name: str) -> str:
+        """What Delta calls the table: another one at the same place has another id.
+
+        Raises:
+            InputDataError: there is no such table.
+        """
+        return str(self._open(name, None).metadata().id)
+
     def partition_columns(self, name: str) -> list[str]:
         """The columns a table is partitioned by, outermost first.
 

@@ -88,6 +88,13 @@ def join(uri: str, *parts: str) -> str:
     return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])
 
 
+def names_in(uri: str) -> list[str]:
+    """The names of all files and folders that lie in a folder, sorted; none where it is not."""
+    files, path = _open(uri)
+    found = files.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    return sorted(info.base_name for info in found)
+
+
 def exists(uri: str) -> bool:
     """Whether a file or folder is there."""
     files, path = _open(uri)

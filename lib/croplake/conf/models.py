@@ -474,6 +474,16 @@ class ReportConf(ConfModel):
     """Greatest side of a crop in the page; larger ones are scaled down."""
 
 
+class ExportConf(ConfModel):
+    """The files that `export-examples` writes."""
+
+    shard_bytes: PositiveInt = 100_000_000
+    """Greatest size of a shard, about: of a tar or TFRecord file, of the pictures that a task
+    writes into folders."""
+    min_shards: PositiveInt = 1
+    """Least shards of a split, so that many readers have something to read."""
+
+
 class MaintainConf(ConfModel):
     """What `lake maintain` keeps, and which files it puts together."""
 
@@ -533,6 +543,8 @@ class Settings(ConfModel):
     """Classification."""
     report: ReportConf = ReportConf()
     """Pages."""
+    export: ExportConf = ExportConf()
+    """Taking datasets away."""
     maintain: MaintainConf = MaintainConf()
     """Care of the lake."""
     miniature: MiniatureConf | None = None

@@ -46,7 +46,7 @@ def load_network(uri: str, side_px: int) -> tuple[Run, int]:
     Raises:
         InputDataError: Keras cannot load it.
     """
-    _prepare_tensorflow()
+    prepare_tensorflow()
     network = _read_network(uri)
     num_outputs = network.output_shape[-1]
     if num_outputs is None:
@@ -54,7 +54,7 @@ def load_network(uri: str, side_px: int) -> tuple[Run, int]:
     return _compile(network, side_px), num_outputs
 
 
-def _prepare_tensorflow() -> None:
+def prepare_tensorflow() -> None:
     """Settings that count only before TensorFlow's first import."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")

@@ -40,6 +40,7 @@ class JobContext:
         counts: rows by what became of them.
         model_id: of the model that was made or used.
         out: where a page goes; None is its usual place.
+        detail: what `runs` says of the run beside its outcome.
         note: brings the run's row up to date with what it reads by now.
     """
 
@@ -54,6 +55,7 @@ class JobContext:
     counts: dict[str, int] = field(default_factory=dict)
     model_id: str | None = None
     out: str | None = None
+    detail: str | None = None
     note: Callable[[], None] = lambda: None
 
     def read_table(self, table: Table, *, version: int | None = None) -> DataFrame:

@@ -15,6 +15,7 @@ from rich.console import Console
 from croplake.conf import Settings
 from croplake.conf.loading import load_settings
 from croplake.errors import CroplakeError, IncompleteError
+from croplake.export.plan import FORMATS, WHATS, Request
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -35,9 +36,14 @@ LOOK_SUMMARIES = {
     "report-dataset": "a page about the dataset: figures, failures, licences, crops to look at",
 }
 """What only looks."""
+EXPORT = "export-examples"
 _PAGES = ("report-dataset",)
 """Looks that write a page."""
-COMMAND_SUMMARIES = JOB_SUMMARIES | LOOK_SUMMARIES
+COMMAND_SUMMARIES = (
+    JOB_SUMMARIES
+    | LOOK_SUMMARIES
+    | {EXPORT: "examples or crops → files for other tools, with licence and author of each"}
+)
 """Every command that runs on Spark."""
 
 
@@ -62,6 +68,20 @@ def add_command_arguments(parser: argparse.ArgumentParser, command: str) -> None
     if command in _PAGES:
         parser.add_argument(
             "--out", metavar="FILE", help="where the page goes (default: reports/ in the lake)"
+        )
+    if command == EXPORT:
+        parser.add_argument("--format", required=True, choices=FORMATS, help="of the files")
+        parser.add_argument(
+            "--of",
+            default="examples",
+            choices=WHATS,
+            help="examples (default), or crops: those of all kept boxes, by Open Images' subsets",
+        )
+        parser.add_argument(
+            "--into",
+            required=True,
+            metavar="DIR",
+            help="a new folder, local or s3a://; or the same again, to go on",
         )
 
 
@@ -90,6 +110,7 @@ def run_named(job_name: str, arguments: argparse.Namespace) -> None:
         arguments: what `add_command_arguments` asked for.
     """
     settings = load_settings(arguments.conf, arguments.overrides)
+    from croplake.jobs.export_examples import export_job
     from croplake.jobs.way import JOBS, LOOKS, run_all, run_job, run_look  # now: it loads Spark
 
     console = Console()
@@ -98,6 +119,9 @@ def run_named(job_name: str, arguments: argparse.Namespace) -> None:
             run_all(spark, settings, console)
         elif job_name in LOOKS:
             run_look(spark, job_name, settings, console, out=vars(arguments).get("out"))
+        elif job_name == EXPORT.replace("-", "_"):
+            request = Request(arguments.format, arguments.of, arguments.into)
+            run_job(spark, export_job(request), settings, console)
         else:
             job = next(job for job in JOBS if job.name == job_name)
             run_job(spark, job, settings, console)

@@ -93,7 +93,7 @@ class RunRow:
             t.STARTED_AT: self._started,
             t.ENDED_AT: None if outcome == t.RUNNING else datetime.now(UTC),
             t.OUTCOME: outcome,
-            t.DETAIL: detail,
+            t.DETAIL: "; ".join(filter(None, (context.detail, detail))) or None,
         }
         return context.spark.createDataFrame(
             [tuple(row[name] for name in t.RUNS.columns)], spark_schema(t.RUNS.schema)

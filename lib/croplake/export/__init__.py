@@ -1,0 +1,1 @@
+"""Datasets for people who train elsewhere: executor code that writes shards in four formats."""

@@ -1,0 +1,52 @@
+"""Hugging Face's imagefolder: folders of pictures, each with a `metadata.csv`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from croplake import tables as t
+from croplake.export.credit_csv import write_csv
+from croplake.export.placing import place_pictures, whole_file
+from croplake.export.plan import Manifest, Shard
+from croplake.export.rows import DETAILS, KEY, Row, details, file_name
+
+FILE_NAME: Final = "file_name"
+LABEL: Final = "label"
+NOT_GIVEN: Final = "(none)"
+"""Stands for a text that the catalog does not have: datasets takes the type of a column from its
+values, and would find another one where a shard has none of them."""
+_LEFT_OUT: Final = (KEY, t.SPLIT)
+COLUMNS: Final = (
+    FILE_NAME,
+    *(LABEL if name == t.CATEGORY else name for name in DETAILS if name not in _LEFT_OUT),
+)
+
+
+def write_shard(into: str, manifest: Manifest, shard: Shard, rows: Iterable[Row]) -> str:
+    """Writes `<split>/<number>/<key>.jpg`, and its `metadata.csv` once all are there.
+
+    Args:
+        into: address of the export.
+        manifest: of the export.
+        shard: which.
+        rows: of the shard.
+
+    Returns:
+        The path of its last file.
+    """
+    folder = f"{shard.split}/{shard.number:06d}"
+
+    def path_of(row: Row) -> str:
+        return f"{folder}/{file_name(row)}"
+
+    def credits() -> Iterator[dict[str, Any]]:
+        for row in place_pictures(into, rows, path_of):
+            told = {name: NOT_GIVEN if v is None else v for name, v in details(row).items()}
+            told |= {FILE_NAME: file_name(row), LABEL: row[t.CATEGORY]}
+            yield {name: told[name] for name in COLUMNS}
+
+    last = f"{folder}/metadata.csv"
+    with whole_file(into, last) as part:
+        write_csv(part, COLUMNS, credits())
+    return last

@@ -1,0 +1,165 @@
+"""Takes a dataset away: examples or crops → files that others read, at any place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.util import find_spec
+from typing import Final
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+
+from croplake import storage, summary
+from croplake.errors import IncompleteError, SettingsError
+from croplake.examples.export_rows import spread_to_shards
+from croplake.export.notices import write_notices, write_summary
+from croplake.export.placing import PARTS, place_bytes
+from croplake.export.plan import (
+    MANIFEST,
+    OWN_FOLDER,
+    SUMMARY,
+    Manifest,
+    Request,
+    Shard,
+    check_request,
+    check_rows,
+    read_manifest,
+)
+from croplake.export.task import WRITTEN_SCHEMA, Marker, read_marker, write_shards
+from croplake.jobs.context import Job, JobContext
+from croplake.jobs.export_plan import READS, count_pictures, plan_export, rows_of
+from croplake.jobs.select_boxes import dataset_labels
+from croplake.lake import spark_schema
+from croplake.locks import writing
+
+_LOCK: Final = "export"
+_MARKER
+
+
+def export_job(request: Request) -> Job:
+    """An export as a run: it writes no table, and pins the versions it reads."""
+    return Job(
+        name="export_examples",
+        run=partial(_export, request=request),
+        writes=(),
+        reads=READS[request.of],
+        conf_of=lambda settings: [request.format, request.of, storage.absolute(request.into)],
+        always=True,
+    )
+
+
+def _export(context: JobContext, *, request: Request) -> None:
+    """The dataset's pictures → files.
+
+    Raises:
+        SettingsError: the place cannot be, or holds another export; TensorFlow is missing.
+        InputDataError: nothing to export, rows that have changed, or a place with other files.
+        IncompleteError: files could not be written.
+    """
+    into = storage.absolute(request.into)
+    _check(context, request, into)
+    context.detail = f"{request.of} as {request.format} into {into}"
+    own_folder = storage.join(into, OWN_FOLDER)
+    with writing(own_folder, (_LOCK,), run_id=context.run_id, job="export_examples", is_inner=True):
+        found = _found(context, request, into)
+        labels = dataset_labels(context)
+        rows = rows_of(context, request.of, labels)
+        counts = count_pictures(context, request.of, rows, labels)
+        manifest = plan_export(context, request, rows, labels, counts, found)
+        if found is not None:
+            check_rows(found, manifest, into)
+            manifest = found
+        _write(context, into, manifest, rows, counts)
+
+
+def _check(context: JobContext, request: Request, into: str) -> None:
+    """Refuses what cannot be before anything is written."""
+    if f"{into}/".startswith(f"{context.lake.root}/"):
+        raise SettingsError(f"--into {request.into}: is in the lake; expected a folder elsewhere")
+    if storage.size_bytes(into) is not None:
+        raise SettingsError(f"--into {request.into}: is a file; expected a folder, or none yet")
+    if request.format == "tfrecord" and find_spec("tensorflow") is None:
+        raise SettingsError(
+            "--format tfrecord: is written by TensorFlow, which this Python does not have; "
+            "install croplake[train] here and on the executors"
+        )
+    _found(context, request, into)
+
+
+def _found(context: JobContext, request: Request, into: str) -> Manifest | None:
+    found = read_manifest(into)
+    if found is not None:
+        check_request(found, request.format, request.of, context.settings.dataset.name, into)
+    return found
+
+
+def _write(
+    context: JobContext,
+    into: str,
+    manifest: Manifest,
+    rows: DataFrame,
+    counts: Mapping[tuple[str, str], int],
+) -> None:
+    markers = _markers(into, manifest)
+    missing = [shard for shard in manifest.shards if markers[shard.id] is None]
+    if not missing and storage.exists(storage.join(into, SUMMARY)):
+        _say(context, f"export_examples: {into} is up to date")
+        return
+    storage.remove(storage.join(into, PARTS))
+    place_bytes(into, MANIFEST, manifest.to_bytes())
+    write_notices(into, manifest)
+    _make_class_folders(into, manifest)
+    if missing:
+        _write_shards(context, into, manifest, rows, missing)
+        markers = _markers(into, manifest)
+    finished = [marker for marker in markers.values() if marker is not None]
+    write_summary(into, manifest, finished, counts)
+    storage.remove(storage.join(into, PARTS))
+    for (_, split), num in counts.items():
+        context.counts[split] = context.counts.get(split, 0) + num
+    summary.print_crosstab(
+        context.console, "export_examples: pictures", "category", counts, first="train"
+    )
+    megabytes = sum(marker.image_bytes for marker in finished) / 1e6
+    _say(
+        context,
+        f"export_examples: {manifest.of} as {manifest.format} in {into}, {megabytes:,.1f} MB of "
+        f"pictures; shards written: {len(missing)} of {len(manifest.shards)}",
+    )
+
+
+def _say(context: JobContext, text: str) -> None:
+    context.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _markers(into: str, manifest: Manifest) -> dict[int, Marker | None]:
+    """What is kept of each shard, by its id."""
+    with ThreadPoolExecutor(_MARKER_READS) as pool:
+        found = pool.map(partial(read_marker, into), manifest.shards)
+        return {shard.id: marker for shard, marker in zip(manifest.shards, found, strict=True)}
+
+
+def _make_class_folders(into: str, manifest: Manifest) -> None:
+    """Every class in every split, be it empty: Keras numbers the folders that it finds."""
+    if manifest.format == "folders" and storage.is_local(into):
+        for split in manifest.splits:
+            for folder in manifest.folders.values():
+                (storage.local_path(into) / split / folder).mkdir(parents=True, exist_ok=True)
+
+
+def _write_shards(
+    context: JobContext, into: str, manifest: Manifest, rows: DataFrame, missing: list[Shard]
+) -> None:
+    def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return write_shards(batches, into=into, manifest=manifest)
+
+    spread = spread_to_shards(rows, manifest.buckets, [shard.id for shard in missing])
+    written = spread.mapInArrow(write, spark_schema(WRITTEN_SCHEMA)).toArrow()
+    errors = [error for error in written.column("error").to_pylist() if error is not None]
+    if errors:
+        raise IncompleteError(
+            f"{into}: {len(errors)} of {len(missing)} shards could not be written: "
+            f"{'; '.join(errors[:_MAX_NAMED])}; the same command goes on with what is missing"
+        )
