@@ -8,14 +8,17 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
+from rich.markup import escape
+
 from croplake import storage, summary
 from croplake import tables as t
 from croplake.care.losses import note_losses
-from croplake.care.pins import find_readers
+from croplake.care.pins import find_readers, runs_of
 from croplake.care.vacuum import TABLES_WITH_BYTES, VacuumPlan, plan_vacuum, vacuum
 from croplake.errors import IncompleteError, SettingsError
 from croplake.examples.layout import read_layout, writer_properties
 from croplake.jobs.context import Job, JobContext
+from croplake.jobs.export_examples import NAME as EXPORT
 from croplake.jobs.report_dataset import REPORTS
 from croplake.lake import spark_schema
 from croplake.selection.rules import FORGOTTEN
@@ -37,6 +40,7 @@ def forget_job(image_ids: Sequence[str], *, at_once: bool = False) -> Job:
       box is still accounted for; `select_boxes` gives them that reason from now on.
     - Pages in the lake's `reports` folder that show the photo are removed; they can be made anew.
       Those that were written elsewhere are not known.
+    - Exports of its datasets are named, as far as `runs` knows of them; no file of theirs is touched.
     - `forgotten_photos` holds the ids, so that `fetch_crops` never asks for them again.
     - The catalog (`photos`, `boxes`) stays: it is a copy of lists that others publish, and would be
       back with the next `ingest_catalog`.
@@ -93,6 +97,7 @@ def _forget(context: JobContext, *, image_ids: list[str], at_once: bool) -> None
             f"not in the lake, noted all the same: {', '.join(unknown)}", soft_wrap=True
         )
     _remove_pages(context, image_ids)
+    _name_exports(context, is_theirs)
     _settle_bytes(context, frozenset(image_ids), at_once=at_once)
 
 
@@ -103,6 +108,25 @@ def _remove_pages(context: JobContext, image_ids: Iterable[str]) -> None:
         if any(image_id.encode() in content for image_id in image_ids):
             storage.remove(page)
             context.console.print(f"page removed, it showed them: {page}", soft_wrap=True)
+
+
+def _name_exports(context: JobContext, is_theirs: str) -> None:
+    """Says which exports had their datasets when they were made; those files are the user's."""
+    if not context.lake.exists(t.SELECTED_BOXES):
+        return
+    theirs = context.lake.read(t.SELECTED_BOXES).where(is_theirs).select(t.DATASET).distinct()
+    datasets = {row[t.DATASET] for row in theirs.collect()}
+    exports = {
+        run[t.DETAIL].split("; ")[0]
+        for run in runs_of(context.lake)
+        if run[t.JOB] == EXPORT and run[t.DATASET] in datasets and run[t.DETAIL]
+    }
+    for export in sorted(exports):
+        context.console.print(
+            f"[yellow]was exported, may show them, is yours to remove: {escape(export)}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _note(context: JobContext, image_ids: Iterable[str]) -> None:

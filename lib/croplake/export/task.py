@@ -6,7 +6,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
@@ -92,7 +92,7 @@ def _write_shard(into: str, manifest: Manifest, shard: Shard, rows: Iterable[Row
     checked = _all_of(shard, marker, marker.counting(rows))
     marker.last = WRITERS[manifest.format](into, manifest, shard, checked)
     marker.last_bytes = storage.size_bytes(storage.join(into, marker.last)) or 0
-    place_bytes(into, _marker_path(shard), json.dumps(asdict(marker)).encode())
+    place_bytes(into, _marker_path(shard), json.dumps(vars(marker)).encode())
 
 
 def _all_of(shard: Shard, marker: Marker, rows: Iterator[Row]) -> Iterator[Row]:

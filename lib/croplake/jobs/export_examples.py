@@ -34,14 +34,16 @@ from croplake.jobs.select_boxes import dataset_labels
 from croplake.lake import spark_schema
 from croplake.locks import writing
 
+NAME: Final = "export_examples"
 _LOCK: Final = "export"
-_MARKER
+_MARKER_READS: Final = 16
+_MAX_NAMED: Final = 3
 
 
 def export_job(request: Request) -> Job:
     """An export as a run: it writes no table, and pins the versions it reads."""
     return Job(
-        name="export_examples",
+        name=NAME,
         run=partial(_export, request=request),
         writes=(),
         reads=READS[request.of],
@@ -62,7 +64,7 @@ def _export(context: JobContext, *, request: Request) -> None:
     _check(context, request, into)
     context.detail = f"{request.of} as {request.format} into {into}"
     own_folder = storage.join(into, OWN_FOLDER)
-    with writing(own_folder, (_LOCK,), run_id=context.run_id, job="export_examples", is_inner=True):
+    with writing(own_folder, (_LOCK,), run_id=context.run_id, job=NAME, is_inner=True):
         found = _found(context, request, into)
         labels = dataset_labels(context)
         rows = rows_of(context, request.of, labels)
