@@ -1,7 +1,7 @@
 """A downstream team's reading of exports: today's webdataset and datasets, nothing of croplake's.
 
-`python read_exports.py TARS FOLDER CACHE` prints the pictures that webdataset finds in the tars of one
-folder, and datasets in another, as JSON: split to a list of what is known of each picture.
+`python read_exports.py TARS FOLDER CACHE` prints the pictures that webdataset finds in the tars of
+one folder, and datasets in another, as JSON: split to a list of what is known of each picture.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ def with_webdataset(folder: Path) -> dict[str, list[dict[str, Any]]]:
 def with_datasets(folder: Path, cache: str) -> dict[str, list[dict[str, Any]]]:
     import datasets
 
-    loaded = datasets.load_dataset("imagefolder", data_dir=str(folder), cache_dir=cache)
-    seen = {
-        split: [row["image"].size for row in of_split] for split, of_split in loaded.items()
-    }
+    features = datasets.Features.from_dict(json.loads((folder / "features.json").read_text()))
+    loaded = datasets.load_dataset(
+        "imagefolder", data_dir=str(folder), features=features, cache_dir=cache
+    )
+    seen = {split: [row["image"].size for row in of_split] for split, of_split in loaded.items()}
     found: dict[str, list[dict[str, Any]]] = {}
     for split, of_split in loaded.items():
         as_files = of_split.cast_column("image", datasets.Image(decode=False))

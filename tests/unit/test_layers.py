@@ -25,6 +25,8 @@ def modules_after_importing(module: str) -> set[str]:
         "croplake.care.photo_files",
         "croplake.care.pictures",
         "croplake.report.thumbnails",
+        "croplake.export.task",
+        "croplake.export.notices",
     ],
 )
 def test_executor_code_imports_no_pyspark(module: str) -> None:

@@ -40,7 +40,7 @@ def forget_job(image_ids: Sequence[str], *, at_once: bool = False) -> Job:
       box is still accounted for; `select_boxes` gives them that reason from now on.
     - Pages in the lake's `reports` folder that show the photo are removed; they can be made anew.
       Those that were written elsewhere are not known.
-    - Exports of its datasets are named, as far as `runs` knows of them; no file of theirs is touched.
+    - Exports of its datasets are named, as far as `runs` knows of them; their files are the user's.
     - `forgotten_photos` holds the ids, so that `fetch_crops` never asks for them again.
     - The catalog (`photos`, `boxes`) stays: it is a copy of lists that others publish, and would be
       back with the next `ingest_catalog`.

@@ -9,18 +9,29 @@ from croplake import tables as t
 from croplake.export.credit_csv import write_csv
 from croplake.export.placing import place_pictures, whole_file
 from croplake.export.plan import Manifest, Shard
-from croplake.export.rows import DETAILS, KEY, Row, details, file_name
+from croplake.export.rows import DETAILS, KEY, NUMBERS, Row, details, file_name
 
 FILE_NAME: Final = "file_name"
 LABEL: Final = "label"
 NOT_GIVEN: Final = "(none)"
 """Stands for a text that the catalog does not have: datasets takes the type of a column from its
-values, and would find another one where a shard has none of them."""
+values, and would find another one where a shard has none of them. (And it takes `NA`, `None` and
+their like for no text, whatever the quotes: a title of such a word is null there.)"""
 _LEFT_OUT: Final = (KEY, t.SPLIT)
 COLUMNS: Final = (
     FILE_NAME,
     *(LABEL if name == t.CATEGORY else name for name in DETAILS if name not in _LEFT_OUT),
 )
+FEATURES: Final = {
+    "image": {"_type": "Image"},
+    **{
+        name: {"dtype": "int32" if name in NUMBERS else "string", "_type": "Value"}
+        for name in COLUMNS
+        if name != FILE_NAME
+    },
+}
+"""The columns' types as `datasets.Features.from_dict` reads them: without them, ids and titles of
+digits alone would be taken for numbers."""
 
 
 def write_shard(into: str, manifest: Manifest, shard: Shard, rows: Iterable[Row]) -> str:

@@ -10,16 +10,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
+from croplake.export import imagefolder, tfrecord
 from croplake.export.placing import place_bytes
 from croplake.export.plan import SUMMARY, Format, Manifest
 from croplake.export.task import Marker
-from croplake.export.tfrecord import FEATURES
 from croplake.report.credit import licence_name
 
 README: Final = "README.txt"
 LABELS: Final = "labels.json"
 LICENCES: Final = "LICENSES.csv"
 FEATURES_FILE: Final = "features.json"
+_FEATURES: Final[Mapping[Format, Mapping[str, Any]]] = {
+    "tfrecord": tfrecord.FEATURES,
+    "imagefolder": imagefolder.FEATURES,
+}
+"""The types of what goes along, where readers cannot know them."""
 _WHERE: Final[Mapping[Format, tuple[str, str]]] = {
     "folders": ("<split>/<category>/<key>.jpg", "attribution/<split>-<number>.csv"),
     "webdataset": (
@@ -30,7 +35,10 @@ _WHERE: Final[Mapping[Format, tuple[str, str]]] = {
         "<split>-<number>-of-<shards>.tfrecord, tf.train.Example; features.json has their features",
         "image/license, image/author, image/landing_url and their like of the same record",
     ),
-    "imagefolder": ("<split>/<number>/<key>.jpg", "metadata.csv in the same folder"),
+    "imagefolder": (
+        "<split>/<number>/<key>.jpg; features.json has the columns' types",
+        "metadata.csv in the same folder",
+    ),
 }
 _README: Final = """\
 {what} of dataset {dataset}, written by croplake as {format}.
@@ -67,8 +75,8 @@ def write_notices(into: str, manifest: Manifest) -> None:
     )
     place_bytes(into, README, text.encode())
     place_bytes(into, LABELS, _json([asdict(label) for label in manifest.labels]))
-    if manifest.format == "tfrecord":
-        place_bytes(into, FEATURES_FILE, _json(FEATURES))
+    if manifest.format in _FEATURES:
+        place_bytes(into, FEATURES_FILE, _json(_FEATURES[manifest.format]))
 
 
 def write_summary(

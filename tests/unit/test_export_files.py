@@ -1,0 +1,207 @@
+"""No file is half-written, a shard is done once, and a folder holds one export."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import tarfile
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from croplake import storage
+from croplake.errors import InputDataError, SettingsError
+from croplake.export import placing
+from croplake.export.plan import (
+    FORMATS,
+    MANIFEST,
+    Format,
+    Manifest,
+    What,
+    check_request,
+    check_rows,
+    num_buckets,
+    read_manifest,
+)
+from croplake.export.rows import KEY, SHARD
+from croplake.export.task import read_marker
+from tests.unit.export_rows import manifest_of, picture, write
+
+ROWS = [picture(1), picture(2), picture(3, **{SHARD: 1})]
+
+
+def files_outside_parts(folder: Path) -> list[str]:
+    found = [str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()]
+    return sorted(path for path in found if not path.startswith(placing.PARTS))
+
+
+def test_a_file_is_at_its_place_only_once_it_is_whole(tmp_path: Path) -> None:
+    into, place = tmp_path.as_uri(), tmp_path / "a" / "b.bin"
+    with placing.whole_file(into, "a/b.bin") as part:
+        part.write_bytes(b"half")
+        assert not place.exists()
+        part.write_bytes(b"whole")
+    assert place.read_bytes() == b"whole"
+    with suppress(InterruptedError), placing.whole_file(into, "a/b.bin") as part:
+        part.write_bytes(b"half")
+        raise InterruptedError
+    assert place.read_bytes() == b"whole"
+    assert list((tmp_path / placing.PARTS).iterdir()) == []
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_write_that_fails_midway_leaves_no_part_and_the_other_shards_go_on(
+    format: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second picture of the first shard meets a full disk."""
+    manifest = manifest_of(ROWS, format)
+    with monkeypatch.context() as broken:
+        break_writing(broken, format)
+        errors = write(ROWS, tmp_path.as_uri(), manifest)
+    assert errors[0] is not None
+    assert errors[0].startswith("train-000000: ")
+    assert "no space left" in errors[0]
+    assert errors[1] is None
+    assert read_marker(tmp_path.as_uri(), manifest.shards[0]) is None
+    assert list((tmp_path / placing.PARTS).iterdir()) == []
+    for path in files_outside_parts(tmp_path):
+        if path.endswith(".jpg"):  # those that are there are whole
+            key = Path(path).stem
+            assert (tmp_path / path).read_bytes() == next(
+                row["image"] for row in ROWS if row[KEY] == key
+            )
+        else:
+            assert "000000" not in Path(path).name.replace("000000/", "")
+            assert "00000-of" not in path
+    assert write(ROWS, tmp_path.as_uri(), manifest) == [None, None]
+    whole = tmp_path / "again"
+    write(ROWS, whole.as_uri(), manifest)
+    again = {p: (whole / p).read_bytes() for p in files_outside_parts(whole)}
+    assert len(again) >= 4  # two shards and their markers, at the least
+    here = {p: (tmp_path / p).read_bytes() for p in files_outside_parts(tmp_path)}
+    assert {p: b for p, b in here.items() if not p.startswith("again/")} == again
+
+
+def break_writing(patch: pytest.MonkeyPatch, format: Format) -> None:
+    second = ROWS[1][KEY]
+    if format == "webdataset":
+        add = tarfile.TarFile.addfile
+
+        def fail(
+            tar: tarfile.TarFile, info: tarfile.TarInfo, file: IO[bytes] | None = None
+        ) -> None:
+            if info.name == f"{second}.jpg":
+                raise OSError(28, "no space left")
+            add(tar, info, file or io.BytesIO())
+
+        patch.setattr(tarfile.TarFile, "addfile", fail)
+    elif format == "tfrecord":
+        import tensorflow as tf
+
+        from croplake.export import tfrecord
+
+        example = tfrecord._example
+
+        def refuse(train: object, row: dict[str, object]) -> object:
+            if row[KEY] == second:
+                raise tf.errors.ResourceExhaustedError(None, None, "no space left")
+            return example(train, row)
+
+        patch.setattr(tfrecord, "_example", refuse)
+    else:
+        write_bytes = Path.write_bytes
+
+        def stop(path: Path, content: bytes) -> int:
+            if content == ROWS[1]["image"]:
+                write_bytes(path, content[:100])
+                raise OSError(28, "no space left")
+            return write_bytes(path, content)
+
+        patch.setattr(Path, "write_bytes", stop)
+
+
+def test_a_shard_that_got_fewer_rows_than_planned_is_a_defect_and_leaves_no_file(
+    tmp_path: Path,
+) -> None:
+    manifest = manifest_of(ROWS, "webdataset")
+    with pytest.raises(ValueError, match="train-000000: 1 rows came, 2 were planned"):
+        write(ROWS[1:], tmp_path.as_uri(), manifest)
+    assert files_outside_parts(tmp_path) == []
+
+
+def test_a_shard_whose_file_is_gone_or_cut_off_is_not_finished(tmp_path: Path) -> None:
+    into, manifest = tmp_path.as_uri(), manifest_of(ROWS, "webdataset")
+    write(ROWS, into, manifest)
+    first, second = manifest.shards
+    found = read_marker(into, first)
+    assert found is not None
+    assert (found.rows, found.last) == (2, "train-000000.tar")
+    with (tmp_path / "train-000000.tar").open("r+b") as file:
+        file.truncate(512)
+    (tmp_path / "train-000001.tar").unlink()
+    assert read_marker(into, first) is None
+    assert read_marker(into, second) is None
+
+
+def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    manifest = manifest_of(ROWS, "folders", "Apple", "你好")
+    storage.write_bytes(storage.join(tmp_path.as_uri(), MANIFEST), manifest.to_bytes())
+    assert read_manifest(tmp_path.as_uri()) == manifest
+    assert Manifest.from_bytes(manifest.to_bytes()) == manifest
+
+
+def test_a_folder_with_other_files_is_refused_an_empty_one_is_not(tmp_path: Path) -> None:
+    assert read_manifest((tmp_path / "new").as_uri()) is None
+    assert read_manifest(tmp_path.as_uri()) is None
+    (tmp_path / "thesis.txt").write_text("two years")
+    with pytest.raises(InputDataError, match="is not empty, and holds no export of croplake's"):
+        read_manifest(tmp_path.as_uri())
+
+
+def test_a_manifest_of_another_croplake_is_refused(tmp_path: Path) -> None:
+    storage.write_bytes(storage.join(tmp_path.as_uri(), MANIFEST), b'{"format": "folders"}')
+    with pytest.raises(InputDataError, match=r"manifest.json: is no manifest of this croplake's"):
+        read_manifest(tmp_path.as_uri())
+
+
+def test_one_folder_holds_one_export() -> None:
+    found = manifest_of(ROWS, "folders")
+    check_request(found, "folders", "examples", "fruit", "d")
+    others: list[tuple[Format, What, str]] = [
+        ("tfrecord", "examples", "fruit"),
+        ("folders", "crops", "fruit"),
+        ("folders", "examples", "nuts"),
+    ]
+    for asked in others:
+        with pytest.raises(SettingsError, match="d: holds examples of dataset fruit as folders"):
+            check_request(found, *asked, "d")
+
+
+def test_other_versions_of_the_same_rows_go_on_and_other_rows_do_not() -> None:
+    found = manifest_of(ROWS, "folders")
+    later = dataclasses.replace(found, versions={"examples": 4})
+    check_rows(found, later, "d")
+    changed = dataclasses.replace(
+        later, shards=(dataclasses.replace(found.shards[0], digest="2"), found.shards[1])
+    )
+    with pytest.raises(InputDataError, match=r"examples version 3; .* \(examples version 4\)"):
+        check_rows(found, changed, "d")
+
+
+@pytest.mark.parametrize(
+    ("rows", "row_bytes", "min_shards", "num"),
+    [
+        (1000, 900, 1, 10),
+        (1000, 1, 1, 1),
+        (1000, 1, 8, 8),
+        (3, 1, 8, 3),
+        (3, 1e9, 1, 3),
+    ],
+)
+def test_shards_are_as_many_as_keep_each_below_its_size_and_no_more_than_rows(
+    rows: int, row_bytes: float, min_shards: int, num: int
+) -> None:
+    found = num_buckets(rows=rows, row_bytes=row_bytes, shard_bytes=100_000, min_shards=min_shards)
+    assert found == num
