@@ -17,7 +17,7 @@ from croplake import tables as t
 from croplake.cli import main
 from croplake.jobs import way
 from croplake.jobs.context import Job, JobContext
-from croplake.jobs.entry import JOB_SUMMARIES, LOOK_SUMMARIES
+from croplake.jobs.entry import COMMAND_SUMMARIES, EXPORT, JOB_SUMMARIES, LOOK_SUMMARIES
 from tests.jobs.conftest import WholeWay
 from tests.jobs.world import outside_environment
 
@@ -165,7 +165,9 @@ def test_every_job_has_a_spark_submit_entry_and_a_command() -> None:
     assert [name.replace("_", "-") for name in names] == list(JOB_SUMMARIES)
     looks = [name.replace("_", "-") for name in way.LOOKS]
     assert looks == list(LOOK_SUMMARIES)
-    assert {file.stem for file in Path("jobs").glob("*.py")} == {*names, *way.LOOKS}
+    export = EXPORT.replace("-", "_")
+    assert {file.stem for file in Path("jobs").glob("*.py")} == {*names, *way.LOOKS, export}
+    assert list(COMMAND_SUMMARIES) == [*JOB_SUMMARIES, *LOOK_SUMMARIES, EXPORT]
 
 
 def test_spark_submit_runs_a_job_in_a_process_of_its_own(conf: str, root: Path) -> None:
