@@ -6,9 +6,11 @@ import os
 import shutil
 import socket
 import subprocess
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 VERSION = "v1.8.0"
 _FOLDER = Path("build/s3")
@@ -67,6 +69,8 @@ def _start(binary: Path, folder: Path) -> tuple[subprocess.Popen[str], str]:
         for line in process.stdout:
             said.append(line)
             if place in line:
+                # It tells of every request, and would stop at a pipe that nobody empties.
+                Thread(target=deque, args=(process.stdout, 0), daemon=True).start()
                 return process, f"http://{place}"
         process.wait()
     raise AssertionError(f"versitygw does not start: {''.join(said)}")
