@@ -21,10 +21,10 @@ from typing import Any, Final
 import cv2
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pycurl
 import simplejpeg
 
 from croplake.fetching.crop import Box, Recipe, crop_box, encode_crop
+from croplake.fetching.libcurl import pycurl
 from croplake.fetching.photo import Halvings, Pixels
 from tests.benchmarks.workload import Corners, Workload
 

@@ -7,12 +7,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-import pycurl
 import pytest
 
 from croplake import tables as t
 from croplake.fetching import addresses
 from croplake.fetching.http import CurlTransfer, HttpLimits
+from croplake.fetching.libcurl import pycurl
 from tests.faults import page
 from tests.faults.case import IN_TIME_S, PHOTO_TIMEOUT_S, Case
 from tests.faults.cases import CASES

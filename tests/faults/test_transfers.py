@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-import pycurl
 import pytest
 
 from croplake.fetching import addresses
 from croplake.fetching.addresses import AddressRules
 from croplake.fetching.http import Answer, CurlTransfer, HttpLimits
+from croplake.fetching.libcurl import pycurl
 from croplake.fetching.outcome import PhotoError, Status
 from croplake.fetching.pacing import HostBudget, Share
 from croplake.fetching.request import Deadline, Request, StoppedError

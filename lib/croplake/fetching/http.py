@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 from urllib.parse import SplitResult, quote, urlunsplit
 
 import certifi
-import pycurl
 
 from croplake import __version__
 from croplake.fetching.addresses import AddressRules, ascii_host
+from croplake.fetching.libcurl import pycurl
 from croplake.fetching.outcome import PhotoError, Status
 
 MAX_REDIRECTS: Final = 5

@@ -17,10 +17,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-import pycurl
-
 from croplake.fetching.addresses import AddressRules, ascii_host, host_key
 from croplake.fetching.http import MAX_REDIRECTS, UNAVAILABLE, Answer, CurlTransfer, HttpLimits
+from croplake.fetching.libcurl import pycurl
 from croplake.fetching.outcome import HOST_FAILURES, PhotoError, Status
 from croplake.fetching.pacing import HostGate, Share
 from croplake.fetching.request import Request, Shares, StoppedError
