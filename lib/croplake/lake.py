@@ -1,9 +1,11 @@
-"""Delta reads and commits through Spark: every write checked against its declared schema."""
+"""Delta reads and commits: every write checked against its declared schema."""
 
 from __future__ import annotations
 
 import json
-from typing import Final
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import pyarrow as pa
 from delta.exceptions import (
@@ -16,14 +18,18 @@ from delta.exceptions import (
     MetadataChangedException,
     ProtocolChangedException,
 )
-from delta.tables import DeltaTable
+from delta.tables import DeltaTable as SparkDeltaTable
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.transaction import AddAction, CommitProperties
 from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
 from croplake import storage
+from croplake.data_files import DataFile
 from croplake.errors import InputDataError
-from croplake.reader import KEEP_LOG, LakeReader
+from croplake.reader import KEEP_LOG, LakeReader, delta_address, open_table
 from croplake.tables import SCHEMA_VERSION, Table
 
 MARKER: Final = "_lake.json"
@@ -39,6 +45,9 @@ _CONFLICTS: Final = (
     ProtocolChangedException,
 )
 """Another commit was faster; in Python the first of them is not the others' parent."""
+Rows = Sequence[Mapping[str, Any]]
+NEW_TABLE: Final = {KEEP_LOG: "false", "delta.enableDeletionVectors": "false"}
+"""Properties of the tables; of those that Spark makes too."""
 _MAX_TRIES: Final = 10
 """Runs that end at once each replace their own row; each time one of them comes through."""
 
@@ -92,9 +101,54 @@ class Lake:
 
     def create(self, table: Table) -> None:
         """Makes an empty table; nothing where it exists."""
-        if not self.exists(table):
-            empty = self._spark.createDataFrame([], spark_schema(table.schema))
-            self._writer(empty, table, "append").save(self._spark_path(table))
+        if self.exists(table):
+            return
+        try:
+            DeltaTable.create(
+                delta_address(self.path(table)),
+                schema=table.schema,
+                mode="ignore",
+                partition_by=list(table.partition_by),
+                configuration=NEW_TABLE,
+            )
+        except DeltaError:
+            if not self.exists(table):  # made by another run meanwhile
+                raise
+
+    def add_rows(self, rows: Rows, table: Table) -> None:
+        """Adds rows that the driver holds, in one commit; Spark would take a second for it.
+
+        Args:
+            rows: value by column; a column that is not there is null.
+            table: where to.
+        """
+        self.create(table)
+        write_deltalake(open_table(self.path(table)), _arrow(rows, table), mode="append")
+
+    def put_rows(
+        self,
+        rows: Rows,
+        table: Table,
+        *,
+        where: str | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> int:
+        """Puts rows that the driver holds in the place of others; else as `replace`."""
+        self.create(table)
+        for tries_left in reversed(range(_MAX_TRIES if where is not None else 1)):
+            try:
+                write_deltalake(
+                    open_table(self.path(table)),
+                    _arrow(rows, table),
+                    mode="overwrite",
+                    predicate=where,
+                    commit_properties=_commit_properties(metadata),
+                )
+                break
+            except CommitFailedError:
+                if not tries_left:
+                    raise
+        return self.version(table)
 
     def append(self, df: DataFrame, table: Table) -> None:
         """Adds rows, exactly the table's columns, in one commit."""
@@ -136,17 +190,43 @@ class Lake:
                     raise
         return self.version(table)
 
-    def restore(self, table: Table, version: int | None) -> None:
-        """Brings a table back to an earlier version, as a new one; None is before its first row."""
-        delta = DeltaTable.forPath(self._spark, self._spark_path(table))
-        if version is None:
-            delta.delete()
-        else:
-            delta.restoreToVersion(version)
+    def put_files(
+        self,
+        files: Sequence[DataFile],
+        table: Table,
+        partition: dict[str, str],
+        metadata: dict[str, str],
+    ) -> int:
+        """Puts files that tasks have written in the place of a partition's, in one commit.
+
+        Args:
+            files: all of the partition.
+            table: where to; it is made where it is not there.
+            partition: value by partition column.
+            metadata: kept in the commit.
+
+        Returns:
+            The version committed.
+        """
+        self.create(table)
+        now_ms = time.time_ns() // 1_000_000
+        delta = open_table(self.path(table))
+        delta.create_write_transaction(
+            [
+                AddAction(file.path, file.num_bytes, partition, now_ms, True, file.stats)
+                for file in files
+            ],
+            mode="overwrite",
+            schema=table.schema,
+            partition_by=list(table.partition_by),
+            partition_filters=[(column, "=", value) for column, value in partition.items()],
+            commit_properties=_commit_properties(metadata),
+        )
+        return self.version(table)
 
     def delete(self, table: Table, where: str) -> None:
         """Takes rows that a condition names out of a table, in one commit; none is no commit."""
-        DeltaTable.forPath(self._spark, self._spark_path(table)).delete(where)
+        SparkDeltaTable.forPath(self._spark, self._spark_path(table)).delete(where)
 
     def update(self, table: Table, where: str, values: dict[str, str]) -> None:
         """Changes rows that a condition names, in one commit.
@@ -156,7 +236,7 @@ class Lake:
             where: condition.
             values: by column, as SQL.
         """
-        DeltaTable.forPath(self._spark, self._spark_path(table)).update(where, dict(values))
+        SparkDeltaTable.forPath(self._spark, self._spark_path(table)).update(where, dict(values))
 
     def keep_log(self, table: Table) -> None:
         """Tells Delta to leave a table's log alone; tables of older lakes were made without that.
@@ -213,3 +293,26 @@ def conform(df: DataFrame, table: Table) -> DataFrame:
             f"table {table.name}: missing {missing}, not declared {extra}, wrong {wrong}"
         )
     return df.select(*expected.names)
+
+
+def _arrow(rows: Rows, table: Table) -> pa.Table:
+    """Rows with exactly the table's columns.
+
+    Raises:
+        ValueError: a row has a column that the table does not declare.
+    """
+    for row in rows:
+        if undeclared := row.keys() - set(table.columns):
+            raise ValueError(f"table {table.name}: not declared {sorted(undeclared)}")
+    columns = []
+    for field in table.schema:
+        values = [row.get(field.name) for row in rows]
+        if pa.types.is_map(field.type):
+            values = [None if value is None else list(value.items()) for value in values]
+        columns.append(pa.array(values, field.type))
+    return pa.table(columns, schema=table.schema)
+
+
+def _commit_properties(metadata: dict[str, str] | None) -> CommitProperties | None:
+    """What is kept in a commit, where Spark keeps it too."""
+    return CommitProperties({"userMetadata": json.dumps(metadata)}) if metadata else None

@@ -55,7 +55,7 @@ class LakeReader:
 
     def exists(self, name: str) -> bool:
         """Whether the table has been written."""
-        return DeltaTable.is_deltatable(_address(self.path(name)))
+        return DeltaTable.is_deltatable(delta_address(self.path(name)))
 
     def check_is_lake(self) -> None:
         """Makes sure that somebody has written here.
@@ -241,9 +241,9 @@ class LakeReader:
         if not self.exists(name):
             raise InputDataError(f"{self.root}: the lake has no table {name} yet")
         try:
-            return DeltaTable(_address(self.path(name)), version=version)
+            return open_table(self.path(name), version)
         except Exception as error:
-            last = DeltaTable(_address(self.path(name))).version()
+            last = open_table(self.path(name)).version()
             raise InputDataError(
                 f"{self.path(name)}: version {version} cannot be read (the last is {last}): {error}"
             ) from error
@@ -268,6 +268,11 @@ def _table(name: str) -> Table:
     return _BY_NAME[name]
 
 
-def _address(uri: str) -> str:
-    """delta-rs writes S3 as `s3://`, Hadoop as `s3a://`."""
+def open_table(uri: str, version: int | None = None) -> DeltaTable:
+    """A table at an address, as delta-rs reads it."""
+    return DeltaTable(delta_address(uri), version=version)
+
+
+def delta_address(uri: str) -> str:
+    """An address as delta-rs writes it: S3 is `s3://`, Hadoop as `s3a://`."""
     return "s3://" + uri.removeprefix("s3a://") if uri.startswith("s3a://") else uri

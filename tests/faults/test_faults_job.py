@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from croplake import tables as t
 from croplake.conf import Settings
 from croplake.conf.models import HostBudgetConf
-from croplake.lake import Lake, spark_schema
+from croplake.lake import Lake
 from tests.faults import page
 from tests.faults.case import (
     CONNECT_TIMEOUT_S,
@@ -57,8 +57,7 @@ def write_lake(spark: SparkSession, settings: Settings, photos: list[Row]) -> No
         for box in photo["photo_boxes"]
     ]
     for table, rows in ((t.PHOTOS, known), (t.SELECTED_BOXES, kept)):
-        values = [tuple(row[name] for name in table.columns) for row in rows]
-        lake.append(spark.createDataFrame(values, spark_schema(table.schema)), table)
+        lake.add_rows(rows, table)
     lake.create(t.CROPS)
     lake.create(t.RUNS)
 

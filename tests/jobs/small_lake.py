@@ -67,7 +67,7 @@ class SmallLake:
         return str(file)
 
     def add(self, table: Table, *rows: dict[str, Any]) -> None:
-        self.lake.append(self.frame(table, *rows), table)
+        self.lake.add_rows(rows, table)
 
     def frame(self, table: Table, *rows: dict[str, Any]) -> DataFrame:
         tuples = [tuple(row.get(name) for name in table.columns) for row in rows]

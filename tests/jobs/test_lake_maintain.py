@@ -37,7 +37,7 @@ def versions(small: SmallLake) -> dict[str, int]:
 
 def rebuild_examples(small: SmallLake) -> None:
     """Other examples take the place of those that the model was trained on."""
-    small.lake.replace(small.frame(t.EXAMPLES, small.example("b1")), t.EXAMPLES)
+    small.lake.put_rows([small.example("b1")], t.EXAMPLES)
 
 
 @contextmanager

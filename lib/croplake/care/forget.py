@@ -20,7 +20,6 @@ from croplake.examples.layout import read_layout, writer_properties
 from croplake.jobs.context import Job, JobContext
 from croplake.jobs.export_examples import NAME as EXPORT
 from croplake.jobs.report_dataset import REPORTS
-from croplake.lake import spark_schema
 from croplake.selection.rules import FORGOTTEN
 from croplake.session import session_properties
 from croplake.tables import Table
@@ -132,12 +131,14 @@ def _name_exports(context: JobContext, is_theirs: str) -> None:
 def _note(context: JobContext, image_ids: Iterable[str]) -> None:
     before = {row[t.IMAGE_ID] for row in context.forgotten_photos().collect()}
     now = datetime.now(UTC)
-    rows = [(image_id, now, context.run_id) for image_id in image_ids if image_id not in before]
+    rows = [
+        {t.IMAGE_ID: image_id, t.FORGOTTEN_AT: now, t.RUN_ID: context.run_id}
+        for image_id in image_ids
+        if image_id not in before
+    ]
     context.counts["photos noted"] = len(rows)
     if rows:
-        schema = spark_schema(t.FORGOTTEN_PHOTOS.schema)
-        noted = context.spark.createDataFrame(rows, schema).coalesce(1)
-        context.lake.append(noted, t.FORGOTTEN_PHOTOS)
+        context.lake.add_rows(rows, t.FORGOTTEN_PHOTOS)
         context.written[t.FORGOTTEN_PHOTOS.name] = context.lake.version(t.FORGOTTEN_PHOTOS)
 
 

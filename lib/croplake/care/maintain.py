@@ -18,7 +18,7 @@ from croplake.care.pins import find_readers
 from croplake.care.vacuum import VacuumPlan, plan_vacuum, vacuum
 from croplake.errors import IncompleteError, TableHeldError
 from croplake.jobs.context import Job, JobContext
-from croplake.lake import Lake, spark_schema
+from croplake.lake import Lake
 from croplake.locks import writing
 from croplake.storage import FoundFile
 from croplake.summary import titled
@@ -124,10 +124,7 @@ def _bury(context: JobContext, *, dry_run: bool) -> None:
             continue
         storage.remove(storage.join(context.lake.root, "_staging", run_id))
         ended = run | {t.OUTCOME: t.KILLED}
-        rows = context.spark.createDataFrame(
-            [tuple(ended[name] for name in t.RUNS.columns)], spark_schema(t.RUNS.schema)
-        )
-        context.lake.replace(rows, t.RUNS, where=f"{t.RUN_ID} = '{run_id}'")
+        context.lake.put_rows([ended], t.RUNS, where=f"{t.RUN_ID} = '{run_id}'")
 
 
 def _print(console: Console, root: str, report: _Report, *, dry_run: bool) -> None:

@@ -16,7 +16,6 @@ from croplake.inference.spark import check_labels, measure, score
 from croplake.jobs import train_classifier
 from croplake.jobs.context import Job, JobContext, model_run
 from croplake.jobs.train_classifier import model_folder
-from croplake.lake import spark_schema
 
 
 def run(context: JobContext) -> None:
@@ -41,11 +40,7 @@ def run(context: JobContext) -> None:
     check_labels(examples, categories)
     metrics = measure(score(examples, folder, conf.batch_size), categories)
     rows = metrics.rows(context.run_id, trained[t.MODEL_ID], dataset, conf.split)
-    evaluations = context.spark.createDataFrame(
-        [tuple(row[name] for name in t.EVALUATIONS.columns) for row in rows],
-        spark_schema(t.EVALUATIONS.schema),
-    )
-    context.lake.append(evaluations.coalesce(1), t.EVALUATIONS)
+    context.lake.add_rows(rows, t.EVALUATIONS)
     context.written[t.EVALUATIONS.name] = context.lake.version(t.EVALUATIONS)
     title = f"{trained[t.MODEL_ID]}, {conf.split}"
     picture = storage.join(folder, f"confusion_{conf.split}.png")

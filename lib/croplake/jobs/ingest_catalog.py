@@ -3,49 +3,40 @@
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Callable, Iterator
+import itertools
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import pyarrow as pa
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F  # noqa: N812
 
 from croplake import storage, summary
 from croplake import tables as t
+from croplake.catalog.blocks import Reader, pieces_of, read_blocks, rejects_of, write_rows
 from croplake.catalog.classes import parse_classes, parse_parents
+from croplake.catalog.csv_rows import BoxReader, PhotoReader
 from croplake.catalog.formats import Subset
 from croplake.catalog.sources import CsvFile, check_boxes_csv, check_photos_csv, obtain
-from croplake.catalog.transforms import (
-    BOX_KINDS,
-    LINE_TEXT,
-    PHOTO_KINDS,
-    data_lines,
-    good_rows,
-    merge_boxes,
-    merge_photos,
-    parse_lines,
-    type_boxes,
-    type_photos,
-)
 from croplake.conf import CatalogConf, Settings
 from croplake.errors import InputDataError
 from croplake.jobs.context import Job, JobContext
-from croplake.lake import spark_schema
 from croplake.session import session_properties
 from croplake.tables import Table
 
-_READING: Final = 1
+_READING: Final = 2
 """Goes up when the same files would give other rows."""
-_BYTES_PER_BUCKET: Final = 8 * 1024 * 1024
-"""Of a CSV: a class is in one bucket, and the more there are the more even tasks can be made."""
+_BYTES_PER_PARTITION: Final = 8 * 1024 * 1024
+"""Of a CSV: a class is in one partition, and the more there are the more even tasks can be made."""
 _LAYOUT: Final = {
-    # Small row groups of sorted rows: who asks for some classes reads little else.
-    "parquet.block.size": "16777216",
-    # Buckets are brought together by their size, not by the number of cores.
+    # Partitions are brought together by their size, not by the number of cores.
     "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
-    "spark.sql.adaptive.advisoryPartitionSizeInBytes": "64m",
+    "spark.sql.adaptive.advisoryPartitionSizeInBytes": "32m",
+    # Of blocks of rows, not of rows.
+    "spark.sql.inMemoryColumnarStorage.batchSize": "64",
 }
 
 
@@ -57,18 +48,14 @@ class _Part:
         table: `photos` or `boxes`.
         subset: the table's partition that the file fills.
         file: the CSV.
-        lines: its rows as they stand in it.
-        typed: the same as the table has them, with the raw line and the reason why not.
-        merge: leaves one of equal rows.
+        reader: of its rows.
         state: what tells that the same rows would come of it.
     """
 
     table: Table
     subset: Subset
     file: CsvFile
-    lines: DataFrame
-    typed: DataFrame
-    merge: Callable[[DataFrame], DataFrame]
+    reader: Reader
     state: str
 
     @property
@@ -89,27 +76,36 @@ def run(context: JobContext) -> None:
     class_texts = [_text(at(conf.classes)), _text(at(conf.hierarchy))]
     class_names = parse_classes(class_texts[0], conf.classes)
     parents = parse_parents(class_texts[1], conf.hierarchy)
-    photos = [
-        _part(context, t.PHOTOS, subset, check_photos_csv(name, at(name)), class_names)
-        for subset, name in conf.photos.items()
+    files = [
+        *(
+            (t.PHOTOS, subset, check_photos_csv(name, at(name)))
+            for subset, name in conf.photos.items()
+        ),
+        *(
+            (t.BOXES, subset, check_boxes_csv(name, at(name)))
+            for subset, name in conf.boxes.items()
+        ),
     ]
-    boxes = [
-        _part(context, t.BOXES, subset, check_boxes_csv(name, at(name)), class_names)
-        for subset, name in conf.boxes.items()
+    with ThreadPoolExecutor(len(files)) as pool:
+        fingerprints = list(pool.map(lambda file: storage.fingerprint(file[-1].uri), files))
+    parts = [
+        _part(*file, fingerprint, class_names)
+        for file, fingerprint in zip(files, fingerprints, strict=True)
     ]
-    parts = photos + boxes
     landed = _landed(context)
     due = [part for part in parts if landed.get((part.table.name, part.subset)) != part.state]
     classes_state = _hash(*class_texts)
     if not due and landed.get((t.CLASSES.name, None)) == classes_state:
         _say_nothing_changed(context, len(parts))
         return
-    context.lake.create(t.REJECTED_ROWS)
+    rejected = []
     for part in due:
-        num_buckets = 1 + (storage.size_bytes(part.file.uri) or 0) // _BYTES_PER_BUCKET
-        layout = _LAYOUT | {"spark.sql.shuffle.partitions": str(num_buckets)}
+        num_partitions = 1 + (storage.size_bytes(part.file.uri) or 0) // _BYTES_PER_PARTITION
+        layout = _LAYOUT | {"spark.sql.shuffle.partitions": str(num_partitions)}
         with session_properties(context.spark, layout):
-            _land(context, part)
+            rejected += _land(context, part)
+    if due:
+        _keep_aside(context, due, rejected)
     _write_classes(context, class_names, parents, classes_state)
     for table in (t.PHOTOS, t.BOXES, t.REJECTED_ROWS):
         context.written[table.name] = context.lake.version(table)
@@ -129,18 +125,15 @@ def _hash(*parts: str) -> str:
 
 
 def _part(
-    context: JobContext, table: Table, subset: Subset, file: CsvFile, class_names: dict[str, str]
+    table: Table, subset: Subset, file: CsvFile, fingerprint: str, class_names: dict[str, str]
 ) -> _Part:
-    kinds = PHOTO_KINDS if table is t.PHOTOS else BOX_KINDS
-    lines = data_lines(context.spark.read.text(storage.for_spark(file.uri)), file)
-    parsed = parse_lines(lines, file, kinds)
-    state = [str(_READING), storage.fingerprint(file.uri)]
+    state = [str(_READING), fingerprint]
     if table is t.PHOTOS:
-        typed = type_photos(parsed, subset)
-        return _Part(table, subset, file, lines, typed, merge_photos, _hash(*state))
-    typed = type_boxes(parsed, subset, list(class_names))
-    state += sorted(class_names)
-    return _Part(table, subset, file, lines, typed, merge_boxes, _hash(*state))
+        reader: Reader = PhotoReader(file.header, file.header_line)
+    else:
+        reader = BoxReader(file.header, file.header_line, tuple(class_names))
+        state += sorted(class_names)
+    return _Part(table, subset, file, reader, _hash(*state))
 
 
 def _landed(context: JobContext) -> dict[tuple[str, Subset | None], str]:
@@ -169,72 +162,73 @@ def _say_nothing_changed(context: JobContext, num_files: int) -> None:
     )
 
 
-def _land(context: JobContext, part: _Part) -> None:
-    """Replaces a subset of a table in one commit, and notes what could not be read.
+def _land(context: JobContext, part: _Part) -> list[dict[str, Any]]:
+    """Replaces a subset of a table in one commit.
+
+    Returns:
+        What could not be read, as rows of `rejected_rows`.
 
     Raises:
         InputDataError: so many rows are unreadable that the file cannot be what it should be; the
             table is as it was.
     """
-    lake = context.lake
-    before = lake.version(part.table) if lake.exists(part.table) else None
-    note = {"subset": part.subset, "state": part.state, "run_id": context.run_id}
-    landing = part.merge(good_rows(part.typed))
-    lake.replace(landing, part.table, where=part.where, metadata=note)
-    num_landed = lake.reader.info(part.table.name, partition={t.SUBSET: part.subset}).rows
-    # Counting while the rows pass by (`observe`) costs as much as half the reading; lines are
-    # counted in a tenth of it, and only where some are missing it matters why.
-    num_rows, num_rejected = part.lines.count(), 0
-    if num_landed < num_rows:
-        num_rejected = int(part.typed.agg(F.count(t.REASON)).collect()[0][0])
+    blocks = read_blocks(context.spark, part.file.uri, part.reader, part.subset)
+    partition: dict[str, str] = {t.SUBSET: part.subset}
+    # On disk they are as good as a shuffle's files, and the CSV is read once.
+    blocks.persist(StorageLevel.DISK_ONLY)
     try:
-        rejected = _rejected(context, part, num_rows, num_rejected) if num_rejected else []
-    except InputDataError:
-        lake.restore(part.table, before)
-        raise
-    of_part = f"`{t.TABLE}` = '{part.table.name}' AND {part.where}"
-    rows = context.spark.createDataFrame(rejected, spark_schema(t.REJECTED_ROWS.schema))
-    lake.replace(rows.coalesce(1), t.REJECTED_ROWS, where=of_part)
-    name = f"equal {part.table.name} merged"
-    num_merged = num_rows - num_rejected - num_landed
-    context.counts[name] = context.counts.get(name, 0) + num_merged
+        pieces = pieces_of(blocks)
+        num_rows = sum(piece.num_rows for piece in pieces)
+        num_rejected = sum(piece.num_rejected for piece in pieces)
+        _refuse_if_hopeless(part, num_rows, num_rejected, blocks, context.settings.catalog)
+        note = {"subset": part.subset, "state": part.state, "run_id": context.run_id}
+        folder = context.lake.path(part.table)
+        files = write_rows(blocks, part.reader, part.subset, folder)
+        context.lake.put_files(files, part.table, partition, note)
+        rejects = rejects_of(blocks).collect() if num_rejected else []
+    finally:
+        blocks.unpersist()
+    num_landed = context.lake.reader.info(part.table.name, partition=partition).rows
+    _count(context, f"equal {part.table.name} merged", num_rows - num_rejected - num_landed)
+    ends = itertools.accumulate((piece.num_lines for piece in pieces), initial=1)
+    first_lines = {piece.offset: 1 + end for piece, end in zip(pieces, ends, strict=False)}
+    return [
+        {
+            t.TABLE: part.table.name,
+            t.SUBSET: part.subset,
+            t.FILE: part.file.name,
+            t.LINE: first_lines[offset] + line,
+            t.TEXT: text,
+            t.REASON: reason,
+        }
+        for offset, line, text, reason in rejects
+    ]
 
 
-def _rejected(
-    context: JobContext, part: _Part, num_rows: int, num_rejected: int
-) -> list[tuple[Any, ...]]:
-    """Rows of `rejected_rows`, if they are few enough; errors as `_land`."""
-    bad = part.typed.where(F.col(t.REASON).isNotNull()).select(LINE_TEXT, t.REASON)
-    _refuse_if_hopeless(part.file, num_rows, num_rejected, bad, context.settings.catalog)
-    reasons = {row[LINE_TEXT]: row[t.REASON] for row in bad.collect()}
-    found = []
-    for number, text in _lines(part.file):
-        if text in reasons:
-            name = f"rejected: {reasons[text]}"
-            context.counts[name] = context.counts.get(name, 0) + 1
-            place = (part.table.name, part.subset, part.file.name, number)
-            found.append((*place, text, reasons[text]))
-    return found
+def _keep_aside(context: JobContext, parts: list[_Part], rejected: list[dict[str, Any]]) -> None:
+    """Replaces the unreadable rows of files, in one commit."""
+    for row in rejected:
+        _count(context, f"rejected: {row[t.REASON]}", 1)
+    of_parts = [f"({t.TABLE} = '{part.table.name}' AND {part.where})" for part in parts]
+    context.lake.put_rows(rejected, t.REJECTED_ROWS, where=" OR ".join(of_parts))
+
+
+def _count(context: JobContext, name: str, number: int) -> None:
+    context.counts[name] = context.counts.get(name, 0) + number
 
 
 def _refuse_if_hopeless(
-    file: CsvFile, num_rows: int, num_rejected: int, bad: DataFrame, conf: CatalogConf
+    part: _Part, num_rows: int, num_rejected: int, blocks: DataFrame, conf: CatalogConf
 ) -> None:
     if num_rejected <= 100 or num_rejected <= conf.max_rejected_frac * num_rows:
         return
-    by_reason = {row[t.REASON]: row["count"] for row in bad.groupBy(t.REASON).count().collect()}
+    counted = rejects_of(blocks).groupBy(t.REASON).count().collect()
+    by_reason = {row[t.REASON]: row["count"] for row in counted}
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(by_reason.items()))
     raise InputDataError(
-        f"{file.name}: {num_rejected} of {num_rows} rows cannot be read ({reasons}); at most "
+        f"{part.file.name}: {num_rejected} of {num_rows} rows cannot be read ({reasons}); at most "
         f"{conf.max_rejected_frac:.0%} may (catalog.max_rejected_frac)"
     )
-
-
-def _lines(file: CsvFile) -> Iterator[tuple[int, str]]:
-    """A file's lines with their numbers, which Spark's splits do not know."""
-    with storage.open_input(file.uri) as stream:
-        for number, line in enumerate(io.BufferedReader(stream), start=1):
-            yield number, bytes(line).decode("utf-8", "replace").rstrip("\r\n")
 
 
 def _write_classes(
@@ -243,27 +237,33 @@ def _write_classes(
     parents: dict[str, tuple[str, ...]],
     state: str,
 ) -> None:
-    boxes = context.lake.read(t.BOXES)
-    counted = boxes.groupBy(t.LABEL_MID, t.SUBSET).count().collect()
-    num_boxes: dict[tuple[str, Subset], int] = {
-        (row[t.LABEL_MID], row[t.SUBSET]): int(row["count"]) for row in counted
-    }
+    num_boxes = _num_boxes(context)
     rows = [
-        (
-            mid,
-            name,
-            list(parents.get(mid, ())),
-            num_boxes.get((mid, "train"), 0),
-            num_boxes.get((mid, "validation"), 0),
-            num_boxes.get((mid, "test"), 0),
-        )
+        {
+            t.LABEL_MID: mid,
+            t.CLASS_NAME: name,
+            t.PARENT_MIDS: list(parents.get(mid, ())),
+            t.NUM_BOXES_TRAIN: num_boxes[mid, "train"],
+            t.NUM_BOXES_VALIDATION: num_boxes[mid, "validation"],
+            t.NUM_BOXES_TEST: num_boxes[mid, "test"],
+        }
         for mid, name in names.items()
     ]
-    classes = context.spark.createDataFrame(rows, spark_schema(t.CLASSES.schema)).coalesce(1)
     note = {"state": state, "run_id": context.run_id}
-    context.written[t.CLASSES.name] = context.lake.replace(classes, t.CLASSES, metadata=note)
+    context.written[t.CLASSES.name] = context.lake.put_rows(rows, t.CLASSES, metadata=note)
     context.counts["classes"] = len(rows)
     context.counts["classes with boxes"] = len({mid for mid, _ in num_boxes})
+
+
+def _num_boxes(context: JobContext) -> Counter[tuple[str, str]]:
+    """Boxes of each class and subset."""
+    keys = [t.LABEL_MID, t.SUBSET]
+    found: Counter[tuple[str, str]] = Counter()
+    for batch in context.lake.reader.dataset(t.BOXES.name).to_batches(columns=keys):
+        counted = pa.Table.from_batches([batch]).group_by(keys).aggregate([([], "count_all")])
+        for row in counted.to_pylist():
+            found[row[t.LABEL_MID], row[t.SUBSET]] += row["count_all"]
+    return found
 
 
 def _conf_of(settings: Settings) -> list[Any]:

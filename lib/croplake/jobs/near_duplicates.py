@@ -16,7 +16,6 @@ from croplake.examples.near_duplicates import (
     same_bytes,
 )
 from croplake.jobs.context import JobContext
-from croplake.lake import spark_schema
 
 
 def settle_near_duplicates(context: JobContext, examples: DataFrame, crops: DataFrame) -> DataFrame:
@@ -34,10 +33,12 @@ def settle_near_duplicates(context: JobContext, examples: DataFrame, crops: Data
     groups: dict[str, str] = {}
     if spec.near_duplicates.rule == "reject":
         groups = _find(context, examples, crops)
-    rows = [(spec.name, image_id, group_id) for image_id, group_id in sorted(groups.items())]
-    frame = context.spark.createDataFrame(rows, spark_schema(t.NEAR_DUPLICATES.schema))
-    context.written[t.NEAR_DUPLICATES.name] = context.lake.replace(
-        frame.coalesce(1), t.NEAR_DUPLICATES, where=f"{t.DATASET} = '{spec.name}'"
+    rows = [
+        {t.DATASET: spec.name, t.IMAGE_ID: image_id, t.GROUP_ID: group_id}
+        for image_id, group_id in sorted(groups.items())
+    ]
+    context.written[t.NEAR_DUPLICATES.name] = context.lake.put_rows(
+        rows, t.NEAR_DUPLICATES, where=f"{t.DATASET} = '{spec.name}'"
     )
     if not groups:
         return examples
@@ -45,7 +46,9 @@ def settle_near_duplicates(context: JobContext, examples: DataFrame, crops: Data
         f"near-duplicates: {len(set(groups.values())):,} groups of {len(groups):,} photos",
         highlight=False,
     )
-    return reject_near_duplicates(examples, frame.select(t.IMAGE_ID, t.GROUP_ID))
+    schema = f"{t.IMAGE_ID} string, {t.GROUP_ID} string"
+    frame = context.spark.createDataFrame(sorted(groups.items()), schema)
+    return reject_near_duplicates(examples, frame)
 
 
 def _find(context: JobContext, examples: DataFrame, crops: DataFrame) -> dict[str, str]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-
-from pyspark.sql import DataFrame
+from typing import Any
 
 from croplake import tables as t
 from croplake.errors import CroplakeError
 from croplake.jobs.context import Job, JobContext
-from croplake.lake import spark_schema
 from croplake.locks import writing
 
 
@@ -68,19 +66,16 @@ class RunRow:
 
     def add(self) -> None:
         """Puts it there: the run is under way."""
-        if self._context.lake.exists(t.RUNS):
-            self._context.lake.append(self._rows(t.RUNNING, None), t.RUNS)
-        else:
-            self.update()  # the first two runs of a lake may both make the table: it tries again
+        self._context.lake.add_rows([self._row(t.RUNNING, None)], t.RUNS)
 
     def update(self, outcome: str = t.RUNNING, detail: str | None = None) -> None:
         """Puts what is true by now in its place."""
         of_run = f"{t.RUN_ID} = '{self._context.run_id}'"
-        self._context.lake.replace(self._rows(outcome, detail), t.RUNS, where=of_run)
+        self._context.lake.put_rows([self._row(outcome, detail)], t.RUNS, where=of_run)
 
-    def _rows(self, outcome: str, detail: str | None) -> DataFrame:
+    def _row(self, outcome: str, detail: str | None) -> dict[str, Any]:
         context = self._context
-        row = {
+        return {
             t.RUN_ID: context.run_id,
             t.JOB: self._job.name,
             t.DATASET: self._job.dataset(context.settings),
@@ -95,6 +90,3 @@ class RunRow:
             t.OUTCOME: outcome,
             t.DETAIL: "; ".join(filter(None, (context.detail, detail))) or None,
         }
-        return context.spark.createDataFrame(
-            [tuple(row[name] for name in t.RUNS.columns)], spark_schema(t.RUNS.schema)
-        )
