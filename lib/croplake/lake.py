@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 from delta.exceptions import (
@@ -20,8 +20,12 @@ from delta.exceptions import (
 )
 from delta.tables import DeltaTable as SparkDeltaTable
 from deltalake import DeltaTable, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.transaction import AddAction, CommitProperties
+from deltalake.exceptions import DeltaError
+from deltalake.transaction import (
+    AddAction,
+    CommitProperties,
+    create_table_with_add_actions,
+)
 from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
@@ -46,8 +50,11 @@ _CONFLICTS: Final = (
 )
 """Another commit was faster; in Python the first of them is not the others' parent."""
 Rows = Sequence[Mapping[str, Any]]
-NEW_TABLE: Final = {KEEP_LOG: "false", "delta.enableDeletionVectors": "false"}
-"""Properties of the tables; of those that Spark makes too."""
+_NEW_TABLE: Final = {
+    KEEP_LOG: "false",
+    "delta.enableDeletionVectors": "false",  # readers outside Spark get plain files
+    "delta.checkpointInterval": "10",  # Spark's own; delta-rs would wait for a hundred commits
+}
 _MAX_TRIES: Final = 10
 """Runs that end at once each replace their own row; each time one of them comes through."""
 
@@ -109,7 +116,7 @@ class Lake:
                 schema=table.schema,
                 mode="ignore",
                 partition_by=list(table.partition_by),
-                configuration=NEW_TABLE,
+                configuration=_NEW_TABLE,
             )
         except DeltaError:
             if not self.exists(table):  # made by another run meanwhile
@@ -122,8 +129,7 @@ class Lake:
             rows: value by column; a column that is not there is null.
             table: where to.
         """
-        self.create(table)
-        write_deltalake(open_table(self.path(table)), _arrow(rows, table), mode="append")
+        self._write_rows(rows, table, mode="append")
 
     def put_rows(
         self,
@@ -134,21 +140,36 @@ class Lake:
         metadata: dict[str, str] | None = None,
     ) -> int:
         """Puts rows that the driver holds in the place of others; else as `replace`."""
-        self.create(table)
-        for tries_left in reversed(range(_MAX_TRIES if where is not None else 1)):
+        self._write_rows(rows, table, mode="overwrite", predicate=where, metadata=metadata)
+        return self.version(table)
+
+    def _write_rows(
+        self,
+        rows: Rows,
+        table: Table,
+        *,
+        mode: Literal["append", "overwrite"],
+        predicate: str | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        data = _arrow(rows, table)
+        for tries_left in reversed(range(_MAX_TRIES)):
+            # Where nothing is yet to be replaced, another run's first row may come in between.
+            adds = predicate is not None and not self.exists(table)
             try:
                 write_deltalake(
-                    open_table(self.path(table)),
-                    _arrow(rows, table),
-                    mode="overwrite",
-                    predicate=where,
+                    delta_address(self.path(table)),
+                    data,
+                    mode="append" if adds else mode,  # type: ignore[arg-type]  # None where it adds
+                    predicate=None if adds else predicate,
+                    partition_by=list(table.partition_by) or None,
+                    configuration=_NEW_TABLE,
                     commit_properties=_commit_properties(metadata),
                 )
                 break
-            except CommitFailedError:
+            except DeltaError:
                 if not tries_left:
                     raise
-        return self.version(table)
 
     def append(self, df: DataFrame, table: Table) -> None:
         """Adds rows, exactly the table's columns, in one commit."""
@@ -208,20 +229,30 @@ class Lake:
         Returns:
             The version committed.
         """
-        self.create(table)
         now_ms = time.time_ns() // 1_000_000
-        delta = open_table(self.path(table))
-        delta.create_write_transaction(
-            [
-                AddAction(file.path, file.num_bytes, partition, now_ms, True, file.stats)
-                for file in files
-            ],
-            mode="overwrite",
-            schema=table.schema,
-            partition_by=list(table.partition_by),
-            partition_filters=[(column, "=", value) for column, value in partition.items()],
-            commit_properties=_commit_properties(metadata),
-        )
+        added = [
+            AddAction(file.path, file.num_bytes, partition, now_ms, True, file.stats)
+            for file in files
+        ]
+        partition_by, properties = list(table.partition_by), _commit_properties(metadata)
+        if self.exists(table):
+            open_table(self.path(table)).create_write_transaction(
+                [*added],
+                mode="overwrite",
+                schema=table.schema,
+                partition_by=partition_by,
+                partition_filters=[(column, "=", value) for column, value in partition.items()],
+                commit_properties=properties,
+            )
+        else:
+            create_table_with_add_actions(
+                delta_address(self.path(table)),
+                table.schema,
+                added,
+                partition_by=partition_by,
+                configuration=_NEW_TABLE,
+                commit_properties=properties,
+            )
         return self.version(table)
 
     def delete(self, table: Table, where: str) -> None:

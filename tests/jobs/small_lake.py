@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,7 +68,10 @@ class SmallLake:
         return str(file)
 
     def add(self, table: Table, *rows: dict[str, Any]) -> None:
-        self.lake.add_rows(rows, table)
+        self.lake.add_rows(_of_table(table, rows), table)
+
+    def put(self, table: Table, *rows: dict[str, Any], where: str | None = None) -> None:
+        self.lake.put_rows(_of_table(table, rows), table, where=where)
 
     def frame(self, table: Table, *rows: dict[str, Any]) -> DataFrame:
         tuples = [tuple(row.get(name) for name in table.columns) for row in rows]
@@ -109,6 +113,11 @@ class SmallLake:
             t.OUTCOME: "done",
         }
         return row | changes
+
+
+def _of_table(table: Table, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the table has of each row."""
+    return [{name: row.get(name) for name in table.columns} for row in rows]
 
 
 def jpeg_of(box_id: str) -> bytes:

@@ -210,7 +210,7 @@ def test_a_lost_or_cut_file_is_named_with_who_reads_it(small: SmallLake) -> None
     size = cut.stat().st_size
     cut.write_bytes(cut.read_bytes()[:-1])
     old = next((small.folder / "examples" / "dataset=pears").rglob("*.parquet"))
-    small.lake.put_rows([], t.EXAMPLES, where="dataset = 'pears'")
+    small.put(t.EXAMPLES, where="dataset = 'pears'")
     old.unlink()
     finding = found(small, "files")
     (pinned, current) = finding.keys
@@ -222,7 +222,7 @@ def test_a_lost_or_cut_file_is_named_with_who_reads_it(small: SmallLake) -> None
 
 def test_a_model_whose_folder_is_gone_reads_nothing(small: SmallLake) -> None:
     old = next((small.folder / "examples" / "dataset=pears").rglob("*.parquet"))
-    small.lake.put_rows([], t.EXAMPLES, where="dataset = 'pears'")
+    small.put(t.EXAMPLES, where="dataset = 'pears'")
     old.unlink()
     storage.remove(f"{small.folder}/models/{MODEL_ID}")
     assert found(small, "files").num_broken == 0

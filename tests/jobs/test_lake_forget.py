@@ -182,7 +182,7 @@ def test_shards_that_lose_a_row_keep_their_row_groups_small(small: SmallLake) ->
     ]
     theirs = [small.example("a1", example_id="a" * 32)]
     with session_properties(small.spark, writer_properties(64 * 1024)):
-        small.lake.put_rows([*many, *theirs], t.EXAMPLES)
+        small.lake.replace(small.frame(t.EXAMPLES, *many, *theirs), t.EXAMPLES)
 
     def groups() -> int:
         files = small.lake.reader.files("examples", partition={"split": "train"})

@@ -37,7 +37,7 @@ def versions(small: SmallLake) -> dict[str, int]:
 
 def rebuild_examples(small: SmallLake) -> None:
     """Other examples take the place of those that the model was trained on."""
-    small.lake.put_rows([small.example("b1")], t.EXAMPLES)
+    small.put(t.EXAMPLES, small.example("b1"))
 
 
 @contextmanager
@@ -274,9 +274,9 @@ def aged_log(small: SmallLake, num_commits: int) -> Path:
 def test_old_log_entries_go_but_none_that_a_pinned_version_needs(small: SmallLake) -> None:
     log = aged_log(small, 23)
     everything = {file.name for file in log.iterdir()}
-    assert plan_log(small.lake, t.PREDICTIONS, [9], retention_days=30) == ()
+    assert plan_log(small.lake, t.PREDICTIONS, [8], retention_days=30) == ()
     assert plan_log(small.lake, t.PREDICTIONS, [], retention_days=100) == ()
-    for pinned, first in (([15], 10), ([], 20)):
+    for pinned, first in (([15], 9), ([], 19)):
         trim_log(
             small.lake,
             t.PREDICTIONS,
@@ -296,7 +296,8 @@ def test_delta_itself_never_cuts_a_log_short(small: SmallLake) -> None:
     """It would at the checkpoint of version 20, up to that of version 10."""
     log = aged_log(small, 12)
     for number in range(12, 21):
-        small.add(t.PREDICTIONS, {t.RUN_ID: f"p{number}", t.PATH: "x.jpg"})
+        row = small.frame(t.PREDICTIONS, {t.RUN_ID: f"p{number}", t.PATH: "x.jpg"})
+        small.lake.append(row, t.PREDICTIONS)
     assert (log / f"{20:020}.checkpoint.parquet").exists()
     assert (log / f"{0:020}.json").exists()
 

@@ -8,13 +8,11 @@ inside.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # the name the Spark documentation uses
 
@@ -22,15 +20,14 @@ from croplake import storage
 from croplake import tables as t
 from croplake.catalog.csv_rows import (
     BUCKET,
-    IMAGE,
     BoxReader,
     PhotoReader,
     Reject,
-    box_ids,
-    image_ids,
     read_rows,
 )
 from croplake.catalog.formats import Subset
+from croplake.catalog.merging import finish_boxes, finish_photos
+from croplake.catalog.pieces import pieces
 from croplake.data_files import DataFile, DataFileWriter
 from croplake.lake import spark_schema
 
@@ -39,10 +36,6 @@ Reader = BoxReader | PhotoReader
 _LEAST_RANGE_BYTES: Final = 16 * 1024 * 1024
 _GREATEST_RANGE_BYTES: Final = 128 * 1024 * 1024
 """Of a file, a task's: it holds so much in memory."""
-_PIECE_BYTES: Final = 8 * 1024 * 1024
-"""So much is parsed at once."""
-_SEARCH_BYTES: Final = 64 * 1024
-"""So much is looked through at once for the end of a line."""
 _ROWS_PER_BATCH: Final = 32 * 1024
 """Of rejects on their way to the JVM."""
 _BLOCKS_PER_BATCH: Final = 64
@@ -52,7 +45,6 @@ _NUM_LINES: Final = "num_lines"
 _NUM_ROWS: Final = "num_rows"
 _NUM_REJECTED: Final = "num_rejected"
 _DATA: Final = "data"
-_GROUP: Final = "group"
 _LINE, _TEXT, _REASON = Reject._fields
 _BLOCKS: Final = pa.schema(
     {
@@ -154,9 +146,6 @@ def rejects_of(blocks: DataFrame) -> DataFrame:
 def write_rows(blocks: DataFrame, reader: Reader, subset: Subset, folder: str) -> list[DataFile]:
     """Writes the rows of a table: laid out by bucket and photo, one left of equal ones.
 
-    Of equal boxes the most confident is left, then that of the last source by name, then that of
-    the set flags; of equal photos the greatest, compared column by column.
-
     Args:
         blocks: from `read_blocks`.
         reader: the one that they were read with.
@@ -170,8 +159,8 @@ def write_rows(blocks: DataFrame, reader: Reader, subset: Subset, folder: str) -
 
     def finish(rows: pa.Table, bucket: int) -> dict[str, pa.Array]:
         if isinstance(reader, PhotoReader):
-            return _finish_photos(rows)
-        return _finish_boxes(rows, reader.mids[bucket])
+            return finish_photos(rows)
+        return finish_boxes(rows, reader.mids[bucket])
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         rows = ((row[BUCKET], row[_DATA]) for batch in batches for row in batch.to_pylist())
@@ -197,7 +186,7 @@ def _blocks_of(
 ) -> Iterator[pa.RecordBatch]:
     """Blocks of the lines that begin in a range of bytes."""
     tables, told = [], []
-    for offset, piece in _pieces(uri, start, end):
+    for offset, piece in pieces(uri, start, end):
         # The first line is the header.
         skipped = piece.find(b"\n") + 1 if offset == 0 else 0
         if skipped == len(piece):
@@ -219,39 +208,6 @@ def _blocks_of(
     if told:
         yield pa.RecordBatch.from_pylist(told, _BLOCKS)
         yield from _in_buckets(pa.concat_tables(tables))
-
-
-def _pieces(uri: str, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """Whole lines: all that begin in a range of bytes, some at a time, with where they begin."""
-    with storage.open_random(uri) as file:
-        # A line begins after the end of another: the byte before the range decides of the first.
-        at = _after_line(file, start - 1) if start else 0
-        after_last = _after_line(file, end - 1)
-        num_bytes = _PIECE_BYTES
-        while at < after_last:
-            file.seek(at)
-            piece = file.read(min(num_bytes, after_last - at))
-            if at + len(piece) < after_last:
-                whole = piece.rfind(b"\n") + 1
-                if not whole:  # a very long line
-                    num_bytes *= 2
-                    continue
-                piece = piece[:whole]
-            yield at, piece
-            at += len(piece)
-
-
-def _after_line(file: pa.NativeFile, at: int) -> int:
-    """Where the line ends that holds a place in a file; the file's size where none does."""
-    if at >= file.size():
-        return int(file.size())
-    file.seek(at)
-    while some := file.read(_SEARCH_BYTES):
-        found = some.find(b"\n")
-        if found >= 0:
-            return at + int(found) + 1
-        at += len(some)
-    return at
 
 
 def _in_buckets(table: pa.Table) -> Iterator[pa.RecordBatch]:
@@ -288,58 +244,3 @@ def _pack(table: pa.Table) -> bytes:
 
 def _unpack(data: bytes) -> pa.Table:
     return pa.ipc.open_stream(data).read_all()
-
-
-def _finish_photos(rows: pa.Table) -> dict[str, pa.Array]:
-    images = rows[IMAGE].to_numpy()
-    columns = [name for name in rows.column_names if name != IMAGE]
-    kept = _greatest_of_equal(rows, [images], columns)
-    rows = rows.take(kept)
-    return {name: rows[name] for name in columns} | {t.IMAGE_ID: image_ids(images[kept])}
-
-
-def _finish_boxes(rows: pa.Table, mid: str) -> dict[str, pa.Array]:
-    images = rows[IMAGE].to_numpy()
-    millionths = [
-        np.floor(rows[name].to_numpy() * 1e6 + 0.5).astype(np.uint64) for name in t.CORNERS
-    ]
-    x, y = ((low << np.uint64(32)) | high for low, high in (millionths[:2], millionths[2:]))
-    kept = _greatest_of_equal(rows, [images, x, y], (t.CONFIDENCE, t.SOURCE, *t.FLAGS))
-    rows = rows.take(kept)
-    ids = image_ids(images[kept])
-    return {name: rows[name] for name in rows.column_names} | {
-        t.IMAGE_ID: ids,
-        t.LABEL_MID: pa.repeat(mid, len(ids)),
-        t.BOX_ID: box_ids(ids, mid, [corner[kept] for corner in millionths]),
-    }
-
-
-def _greatest_of_equal(
-    rows: pa.Table, keys: Sequence[NDArray[Any]], ranked: Sequence[str]
-) -> NDArray[np.int64]:
-    """Sorts rows by numbers; of those that have the same one is left.
-
-    Args:
-        rows: in any order.
-        keys: numbers of each row, the first sorted by first.
-        ranked: columns by which the greatest of equal rows is found; nulls are least.
-
-    Returns:
-        The places of the rows that are left, in their order.
-    """
-    order = np.asarray(np.lexsort(keys[::-1]))
-    is_same = np.logical_and.reduce([key[order][1:] == key[order][:-1] for key in keys])
-    if not is_same.any():
-        return order
-    group = np.append(0, np.cumsum(~is_same))
-    is_doubled = np.append(is_same, False) | np.append(False, is_same)
-    doubled, groups = order[is_doubled], group[is_doubled]
-    by_rank = pc.sort_indices(
-        rows.take(doubled).append_column(_GROUP, pa.array(groups)),
-        sort_keys=[(_GROUP, "ascending"), *((name, "descending") for name in ranked)],
-        null_placement="at_end",
-    ).to_numpy()
-    _, firsts = np.unique(groups[by_rank], return_index=True)
-    kept = np.concatenate([order[~is_doubled], doubled[by_rank[firsts]]])
-    of_groups = np.concatenate([group[~is_doubled], groups[by_rank[firsts]]])
-    return np.asarray(kept[np.argsort(of_groups)])

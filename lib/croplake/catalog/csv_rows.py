@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import md5
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from pyarrow import csv
 
 from croplake import tables as t
 from croplake.catalog.formats import FLAGS, PHOTOS_HEADER
+from croplake.catalog.ids import image_numbers
 
 WRONG_NUMBER_OF_COLUMNS: Final = "wrong_number_of_columns"
 _BAD_IMAGE_ID: Final = "bad_image_id"
@@ -30,8 +30,7 @@ _BAD_ROTATION: Final = "bad_rotation"
 IMAGE: Final = "image"
 """The photo's id as the number that its 16 hex digits spell."""
 BUCKET: Final = "bucket"
-"""Rows of one bucket come together: of boxes the class's place in the list, of photos their first
-byte."""
+"""Rows of one bucket come together: of boxes the place of the class, of photos their first byte."""
 
 _CORNER_COLUMNS: Final = ("XMin", "XMax", "YMin", "YMax")
 _TEXT: Final = pa.string()
@@ -45,12 +44,6 @@ _TYPES: Final = {
 _NUMBER: Final = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _WHOLE_NUMBER: Final = {pa.int8(): r"^[+-]?[0-9]{1,2}$", pa.int64(): r"^[+-]?[0-9]{1,18}$"}
 _DEGREES: Final = (0.0, 90.0, 180.0, 270.0)
-_HEX_DIGITS: Final = 16
-_HASH_DIGITS: Final = 32
-_NO_DIGIT: Final = 255
-_DIGITS: Final = np.frombuffer(b"0123456789abcdef", np.uint8)
-_VALUES: Final = np.full(256, _NO_DIGIT, np.uint8)
-_VALUES[_DIGITS] = np.arange(16)
 
 Mask = NDArray[np.bool_]
 
@@ -101,7 +94,7 @@ class BoxReader:
     Attributes:
         header: the file's columns.
         header_line: its first line.
-        mids: the class list; a box's bucket is the place of its class in it.
+        mids: of all classes, sorted; a box's bucket is the place of its class in them.
     """
 
     header: tuple[str, ...]
@@ -114,7 +107,7 @@ class BoxReader:
 
     def check(self, rows: pa.Table, subset: str) -> _Checked:
         """Judges rows of the columns that are read."""
-        image, bad_image = _image_numbers(rows["ImageID"])
+        image, bad_image = image_numbers(rows["ImageID"])
         place = _places(rows["LabelName"], self.mids)
         corners = {name: _floats(rows[name]) for name in _CORNER_COLUMNS}
         flags = {name: pc.fill_null(rows[name], 2).to_numpy() for name in FLAGS}
@@ -153,7 +146,7 @@ class PhotoReader:
 
     def check(self, rows: pa.Table, subset: str) -> _Checked:
         """Judges rows of the columns that are read."""
-        image, bad_image = _image_numbers(rows["ImageID"])
+        image, bad_image = image_numbers(rows["ImageID"])
         is_other = pc.fill_null(pc.not_equal(rows["Subset"], subset), fill_value=True)
         rotation = _floats(rows["Rotation"])
         is_turned = rows["Rotation"].is_valid().to_numpy()
@@ -361,46 +354,6 @@ def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
 
 def _any(masks: Sequence[Mask]) -> Mask:
     return np.asarray(np.logical_or.reduce(masks))
-
-
-def _image_numbers(ids: pa.ChunkedArray) -> tuple[NDArray[np.uint64], Mask]:
-    """Ids of 16 hex digits as numbers, and which are none."""
-    array = ids.combine_chunks()
-    is_long = pc.fill_null(pc.equal(pc.binary_length(array), _HEX_DIGITS), fill_value=False)
-    if not pc.all(is_long, min_count=0).as_py():
-        array = pc.if_else(is_long, array, "!" * _HEX_DIGITS)
-    texts = np.frombuffer(array.buffers()[2], np.uint8, _HEX_DIGITS * len(array))
-    digits = _VALUES[texts].reshape(-1, _HEX_DIGITS)
-    is_bad = (digits == _NO_DIGIT).any(axis=1)
-    packed = (digits[:, 0::2] << 4) | (digits[:, 1::2] & 15)
-    return np.ascontiguousarray(packed).view(">u8").astype(np.uint64).ravel(), is_bad
-
-
-def image_ids(numbers: NDArray[np.uint64]) -> pa.Array:
-    """Ids as texts of 16 hex digits, from numbers."""
-    return _of_length(numbers.astype(">u8").tobytes().hex().encode(), _HEX_DIGITS)
-
-
-def box_ids(ids: pa.Array, mid: str, millionths: Sequence[NDArray[np.uint64]]) -> pa.Array:
-    """MD5 in hex of `image_id|label_mid|x_min|x_max|y_min|y_max`, corners in millionths.
-
-    Args:
-        ids: of the photos.
-        mid: the boxes' class.
-        millionths: the corners, rounded half up.
-    """
-    corners = [pa.array(corner).cast(_TEXT) for corner in millionths]
-    texts = pc.binary_join_element_wise(ids, mid, *corners, "|")
-    # Split as one text they become Python's in a third of the time.
-    lines = pc.binary_join(pa.ListArray.from_arrays([0, len(texts)], texts), "\n")[0].as_py()
-    hashes = [md5(line, usedforsecurity=False).hexdigest() for line in lines.encode().split(b"\n")]
-    return _of_length("".join(hashes).encode(), _HASH_DIGITS)
-
-
-def _of_length(texts: bytes, num_digits: int) -> pa.Array:
-    """Texts of one length, from all of them one after another."""
-    ends = np.arange(0, len(texts) + 1, num_digits, dtype=np.int32)
-    return pa.StringArray.from_buffers(len(ends) - 1, pa.py_buffer(ends), pa.py_buffer(texts))
 
 
 def _places(labels: pa.ChunkedArray, mids: Sequence[str]) -> NDArray[np.int32]:

@@ -131,8 +131,8 @@ def _part(
     if table is t.PHOTOS:
         reader: Reader = PhotoReader(file.header, file.header_line)
     else:
-        reader = BoxReader(file.header, file.header_line, tuple(class_names))
-        state += sorted(class_names)
+        reader = BoxReader(file.header, file.header_line, tuple(sorted(class_names)))
+        state += reader.mids
     return _Part(table, subset, file, reader, _hash(*state))
 
 

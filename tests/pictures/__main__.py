@@ -1,0 +1,66 @@
+"""The README's pictures, drawn from the demo's world: what plan-fetch prints, a dataset's page."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from pathlib import Path
+from typing import Final
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+from rich.console import Console
+
+from croplake.conf.loading import load_settings
+from croplake.jobs.way import JOBS, run_job, run_look
+from croplake.jobs.world import world_served
+from croplake.session import spark_session
+
+FOLDER: Final = Path(__file__).parent
+WORK: Final = Path("build/pictures")
+PAGE: Final = WORK / "dataset.html"
+PLANNED: Final = ("ingest_catalog", "select_boxes")
+REPORTED: Final = ("fetch_crops", "build_examples")
+_WIDTH_PX: Final = 1100
+_HEIGHT_PX: Final = 1500
+_COLUMNS: Final = 100
+
+
+def main() -> None:
+    """Runs the jobs up to the examples in a lake of its own, looks twice, draws both."""
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    settings = load_settings("conf/local.yaml", overrides=[f"lake.root={WORK}/lake"])
+    by_name = {job.name: job for job in JOBS}
+    quiet = Console(quiet=True)
+    with (
+        world_served(settings, quiet) as served,
+        spark_session("pictures", served.spark) as spark,
+    ):
+        for name in PLANNED:
+            run_job(spark, by_name[name], served, quiet)
+        printed = Console(record=True, width=_COLUMNS, file=io.StringIO())
+        run_look(spark, "plan_fetch", served, printed)
+        for name in REPORTED:
+            run_job(spark, by_name[name], served, quiet)
+        run_look(spark, "report_dataset", served, quiet, out=str(PAGE))
+    svg = printed.export_svg(title="croplake plan-fetch --conf conf/local.yaml")
+    # The fonts would be fetched by whoever looks; any monospaced one will do.
+    (FOLDER / "plan_fetch.svg").write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.S))
+    photograph(PAGE, FOLDER / "report_dataset.png")
+
+
+def photograph(page: Path, picture: Path) -> None:
+    """Takes a picture of the top of a page in Chromium, in few colours."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+        sheet = browser.new_page(viewport={"width": _WIDTH_PX, "height": _HEIGHT_PX})
+        sheet.goto(page.resolve().as_uri())
+        taken = sheet.screenshot()
+        browser.close()
+    Image.open(io.BytesIO(taken)).convert("RGB").quantize(128).save(picture, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
