@@ -19,7 +19,7 @@ from delta.exceptions import (
     ProtocolChangedException,
 )
 from delta.tables import DeltaTable as SparkDeltaTable
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import (
     AddAction,
@@ -247,7 +247,7 @@ class Lake:
         else:
             create_table_with_add_actions(
                 delta_address(self.path(table)),
-                table.schema,
+                Schema.from_arrow(table.schema),
                 added,
                 partition_by=partition_by,
                 configuration=_NEW_TABLE,

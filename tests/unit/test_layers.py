@@ -19,6 +19,7 @@ def modules_after_importing(module: str) -> set[str]:
 @pytest.mark.parametrize(
     "module",
     [
+        "croplake.catalog.blocks",
         "croplake.fetching.batches",
         "croplake.inference.photos",
         "croplake.inference.examples",

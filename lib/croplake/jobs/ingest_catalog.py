@@ -16,10 +16,11 @@ from pyspark.sql import DataFrame
 
 from croplake import storage, summary
 from croplake import tables as t
-from croplake.catalog.blocks import Reader, pieces_of, read_blocks, rejects_of, write_rows
+from croplake.catalog.blocks import Reader
 from croplake.catalog.classes import parse_classes, parse_parents
 from croplake.catalog.csv_rows import BoxReader, PhotoReader
 from croplake.catalog.formats import Subset
+from croplake.catalog.reading import pieces_of, read_blocks, rejects_of, write_rows
 from croplake.catalog.sources import CsvFile, check_boxes_csv, check_photos_csv, obtain
 from croplake.conf import CatalogConf, Settings
 from croplake.errors import InputDataError
