@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full check format bench faults reference lock clean
+.PHONY: help demo test test-full check format bench faults pictures reference lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,6 +40,9 @@ faults: $(READY) ## Write the fault cases and what came of them in a run of fetc
 	$(BIN)/python -m tests.faults.page > tests/faults/README.md
 	$(BIN)/python -m pytest tests/faults/test_faults_job.py -k all_faults
 	cp build/fault_cases.md tests/faults/OUTCOMES.md
+
+pictures: $(READY) ## Draw the README's pictures anew (needs chromium)
+	$(BIN)/python -m tests.pictures
 
 reference: $(READY) ## Write the configuration reference and its JSON Schemas from the models
 	$(BIN)/python -m croplake.conf.reference conf
