@@ -143,34 +143,6 @@ class Lake:
         self._write_rows(rows, table, mode="overwrite", predicate=where, metadata=metadata)
         return self.version(table)
 
-    def _write_rows(
-        self,
-        rows: Rows,
-        table: Table,
-        *,
-        mode: Literal["append", "overwrite"],
-        predicate: str | None = None,
-        metadata: dict[str, str] | None = None,
-    ) -> None:
-        data = _arrow(rows, table)
-        for tries_left in reversed(range(_MAX_TRIES)):
-            # Where nothing is yet to be replaced, another run's first row may come in between.
-            adds = predicate is not None and not self.exists(table)
-            try:
-                write_deltalake(
-                    delta_address(self.path(table)),
-                    data,
-                    mode="append" if adds else mode,  # type: ignore[arg-type]  # None where it adds
-                    predicate=None if adds else predicate,
-                    partition_by=list(table.partition_by) or None,
-                    configuration=_NEW_TABLE,
-                    commit_properties=_commit_properties(metadata),
-                )
-                break
-            except DeltaError:
-                if not tries_left:
-                    raise
-
     def append(self, df: DataFrame, table: Table) -> None:
         """Adds rows, exactly the table's columns, in one commit."""
         self._writer(df, table, "append").save(self._spark_path(table))
@@ -282,6 +254,34 @@ class Lake:
     def sql_name(self, table: Table) -> str:
         """The table as SQL names it."""
         return "delta.`{}`".format(self._spark_path(table).replace("`", "``"))
+
+    def _write_rows(
+        self,
+        rows: Rows,
+        table: Table,
+        *,
+        mode: Literal["append", "overwrite"],
+        predicate: str | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        data = _arrow(rows, table)
+        for tries_left in reversed(range(_MAX_TRIES)):
+            # Where nothing is yet to be replaced, another run's first row may come in between.
+            adds = predicate is not None and not self.exists(table)
+            try:
+                write_deltalake(
+                    delta_address(self.path(table)),
+                    data,
+                    mode="append" if adds else mode,  # type: ignore[arg-type]  # None where it adds
+                    predicate=None if adds else predicate,
+                    partition_by=list(table.partition_by) or None,
+                    configuration=_NEW_TABLE,
+                    commit_properties=_commit_properties(metadata),
+                )
+                break
+            except DeltaError:
+                if not tries_left:
+                    raise
 
     def _spark_path(self, table: Table) -> str:
         return storage.for_spark(self.path(table))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import numpy as np
 import pyarrow as pa
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
@@ -23,6 +24,7 @@ from croplake.catalog.formats import Subset
 from croplake.catalog.reading import pieces_of, read_blocks, rejects_of, write_rows
 from croplake.catalog.sources import CsvFile, check_boxes_csv, check_photos_csv, obtain
 from croplake.conf import CatalogConf, Settings
+from croplake.data_files import DataFile
 from croplake.errors import InputDataError
 from croplake.jobs.context import Job, JobContext
 from croplake.session import session_properties
@@ -32,6 +34,8 @@ _READING: Final = 2
 """Goes up when the same files would give other rows."""
 _BYTES_PER_PARTITION: Final = 8 * 1024 * 1024
 """Of a CSV: a class is in one partition, and the more there are the more even tasks can be made."""
+_FILES_AT_ONCE: Final = 2
+"""The last tasks of one leave slots to the first of another."""
 _LAYOUT: Final = {
     # Partitions are brought together by their size, not by the number of cores.
     "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
@@ -50,14 +54,20 @@ class _Part:
         subset: the table's partition that the file fills.
         file: the CSV.
         reader: of its rows.
-        state: what tells that the same rows would come of it.
+        fingerprint: of its content, once it is found out.
     """
 
     table: Table
     subset: Subset
     file: CsvFile
     reader: Reader
-    state: str
+    fingerprint: Future[str]
+
+    @property
+    def state(self) -> str:
+        """What tells that the same rows would come of it."""
+        mids = self.reader.mids if isinstance(self.reader, BoxReader) else ()
+        return _hash(str(_READING), self.fingerprint.result(), *mids)
 
     @property
     def where(self) -> str:
@@ -87,24 +97,24 @@ def run(context: JobContext) -> None:
             for subset, name in conf.boxes.items()
         ),
     ]
-    with ThreadPoolExecutor(len(files)) as pool:
-        fingerprints = list(pool.map(lambda file: storage.fingerprint(file[-1].uri), files))
-    parts = [
-        _part(*file, fingerprint, class_names)
-        for file, fingerprint in zip(files, fingerprints, strict=True)
-    ]
     landed = _landed(context)
-    due = [part for part in parts if landed.get((part.table.name, part.subset)) != part.state]
+    with ThreadPoolExecutor() as pool:
+        parts = [
+            _part(*file, pool.submit(storage.fingerprint, file[-1].uri), class_names)
+            for file in files
+        ]
+        # Of what is read for the first time the fingerprint is found out meanwhile.
+        due = [
+            part
+            for part in parts
+            if (before := landed.get((part.table.name, part.subset))) is None
+            or before != part.state
+        ]
+        rejected = _land_all(context, due)
     classes_state = _hash(*class_texts)
     if not due and landed.get((t.CLASSES.name, None)) == classes_state:
         _say_nothing_changed(context, len(parts))
         return
-    rejected = []
-    for part in due:
-        num_partitions = 1 + (storage.size_bytes(part.file.uri) or 0) // _BYTES_PER_PARTITION
-        layout = _LAYOUT | {"spark.sql.shuffle.partitions": str(num_partitions)}
-        with session_properties(context.spark, layout):
-            rejected += _land(context, part)
     if due:
         _keep_aside(context, due, rejected)
     _write_classes(context, class_names, parents, classes_state)
@@ -126,15 +136,18 @@ def _hash(*parts: str) -> str:
 
 
 def _part(
-    table: Table, subset: Subset, file: CsvFile, fingerprint: str, class_names: dict[str, str]
+    table: Table,
+    subset: Subset,
+    file: CsvFile,
+    fingerprint: Future[str],
+    class_names: dict[str, str],
 ) -> _Part:
-    state = [str(_READING), fingerprint]
+    reader: Reader
     if table is t.PHOTOS:
-        reader: Reader = PhotoReader(file.header, file.header_line)
+        reader = PhotoReader(file.header, file.header_line)
     else:
         reader = BoxReader(file.header, file.header_line, tuple(sorted(class_names)))
-        state += reader.mids
-    return _Part(table, subset, file, reader, _hash(*state))
+    return _Part(table, subset, file, reader, fingerprint)
 
 
 def _landed(context: JobContext) -> dict[tuple[str, Subset | None], str]:
@@ -163,18 +176,55 @@ def _say_nothing_changed(context: JobContext, num_files: int) -> None:
     )
 
 
-def _land(context: JobContext, part: _Part) -> list[dict[str, Any]]:
-    """Replaces a subset of a table in one commit.
+@dataclass(frozen=True)
+class _Written:
+    """A CSV's rows as files that are not committed yet.
+
+    Attributes:
+        files: to commit.
+        num_good: rows that can be read, equal ones counted each.
+        rejected: those that cannot, as rows of `rejected_rows`.
+    """
+
+    files: list[DataFile]
+    num_good: int
+    rejected: list[dict[str, Any]]
+
+
+def _land_all(context: JobContext, parts: list[_Part]) -> list[dict[str, Any]]:
+    """Replaces subsets of tables, each in one commit.
 
     Returns:
         What could not be read, as rows of `rejected_rows`.
 
     Raises:
-        InputDataError: so many rows are unreadable that the file cannot be what it should be; the
-            table is as it was.
+        InputDataError: so many rows of a file are unreadable that it cannot be what it should be;
+            its table is as it was.
     """
+    rejected = []
+    sizes = [storage.size_bytes(part.file.uri) or 0 for part in parts]
+    num_partitions = 1 + max(sizes, default=0) // _BYTES_PER_PARTITION
+    # The largest first: small ones leave no slot empty at the end.
+    by_size = [parts[number] for number in np.argsort(sizes)[::-1]]
+    layout = _LAYOUT | {"spark.sql.shuffle.partitions": str(num_partitions)}
+    with (
+        session_properties(context.spark, layout),
+        ThreadPoolExecutor(_FILES_AT_ONCE) as pool,
+    ):
+        writing = [pool.submit(_write, context, part) for part in by_size]
+        try:
+            for part, written in zip(by_size, writing, strict=True):
+                rejected += _commit(context, part, written.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            context.spark.sparkContext.cancelAllJobs()
+            raise
+    return rejected
+
+
+def _write(context: JobContext, part: _Part) -> _Written:
+    """Reads a CSV, and writes its rows beside those of the table; errors as `_land_all`."""
     blocks = read_blocks(context.spark, part.file.uri, part.reader, part.subset)
-    partition: dict[str, str] = {t.SUBSET: part.subset}
     # On disk they are as good as a shuffle's files, and the CSV is read once.
     blocks.persist(StorageLevel.DISK_ONLY)
     try:
@@ -182,18 +232,14 @@ def _land(context: JobContext, part: _Part) -> list[dict[str, Any]]:
         num_rows = sum(piece.num_rows for piece in pieces)
         num_rejected = sum(piece.num_rejected for piece in pieces)
         _refuse_if_hopeless(part, num_rows, num_rejected, blocks, context.settings.catalog)
-        note = {"subset": part.subset, "state": part.state, "run_id": context.run_id}
         folder = context.lake.path(part.table)
         files = write_rows(blocks, part.reader, part.subset, folder)
-        context.lake.put_files(files, part.table, partition, note)
         rejects = rejects_of(blocks).collect() if num_rejected else []
     finally:
         blocks.unpersist()
-    num_landed = context.lake.reader.info(part.table.name, partition=partition).rows
-    _count(context, f"equal {part.table.name} merged", num_rows - num_rejected - num_landed)
     ends = itertools.accumulate((piece.num_lines for piece in pieces), initial=1)
     first_lines = {piece.offset: 1 + end for piece, end in zip(pieces, ends, strict=False)}
-    return [
+    rejected = [
         {
             t.TABLE: part.table.name,
             t.SUBSET: part.subset,
@@ -204,6 +250,21 @@ def _land(context: JobContext, part: _Part) -> list[dict[str, Any]]:
         }
         for offset, line, text, reason in rejects
     ]
+    return _Written(files, num_rows - num_rejected, rejected)
+
+
+def _commit(context: JobContext, part: _Part, written: _Written) -> list[dict[str, Any]]:
+    """Replaces a subset of a table.
+
+    Returns:
+        What could not be read.
+    """
+    partition: dict[str, str] = {t.SUBSET: part.subset}
+    note = {"subset": part.subset, "state": part.state, "run_id": context.run_id}
+    context.lake.put_files(written.files, part.table, partition, note)
+    num_landed = context.lake.reader.info(part.table.name, partition=partition).rows
+    _count(context, f"equal {part.table.name} merged", written.num_good - num_landed)
+    return written.rejected
 
 
 def _keep_aside(context: JobContext, parts: list[_Part], rejected: list[dict[str, Any]]) -> None:
