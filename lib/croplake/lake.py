@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
@@ -20,7 +21,7 @@ from delta.exceptions import (
 )
 from delta.tables import DeltaTable as SparkDeltaTable
 from deltalake import DeltaTable, Schema, write_deltalake
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import (
     AddAction,
     CommitProperties,
@@ -55,6 +56,7 @@ _NEW_TABLE: Final = {
     "delta.enableDeletionVectors": "false",  # readers outside Spark get plain files
     "delta.checkpointInterval": "10",  # Spark's own; delta-rs would wait for a hundred commits
 }
+_LONGEST_PAUSE_S: Final = 0.2
 _MAX_TRIES: Final = 10
 """Runs that end at once each replace their own row; each time one of them comes through."""
 
@@ -266,8 +268,9 @@ class Lake:
     ) -> None:
         data = _arrow(rows, table)
         for tries_left in reversed(range(_MAX_TRIES)):
+            exists = self.exists(table)
             # Where nothing is yet to be replaced, another run's first row may come in between.
-            adds = predicate is not None and not self.exists(table)
+            adds = predicate is not None and not exists
             try:
                 write_deltalake(
                     delta_address(self.path(table)),
@@ -279,9 +282,12 @@ class Lake:
                     commit_properties=_commit_properties(metadata),
                 )
                 break
-            except DeltaError:
-                if not tries_left:
+            except DeltaError as error:
+                # Another commit was faster, or has made the table.
+                may_pass = isinstance(error, CommitFailedError) or not exists
+                if not (may_pass and tries_left):
                     raise
+                time.sleep(random.uniform(0, _LONGEST_PAUSE_S))
 
     def _spark_path(self, table: Table) -> str:
         return storage.for_spark(self.path(table))

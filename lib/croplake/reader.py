@@ -235,7 +235,14 @@ class LakeReader:
             return pads.dataset(table.schema.empty_table())
         keys = pa.schema([table.schema.field(column) for column in table.partition_by])
         partitioning = pads.partitioning(keys, flavor="hive") if table.partition_by else None
-        return pads.dataset(files, schema=table.schema, format="parquet", partitioning=partitioning)
+        system, paths = storage.on_filesystem(files)
+        return pads.dataset(
+            paths,
+            schema=table.schema,
+            format="parquet",
+            partitioning=partitioning,
+            filesystem=system,
+        )
 
     def _open(self, name: str, version: int | None) -> DeltaTable:
         if not self.exists(name):

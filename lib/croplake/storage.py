@@ -195,6 +195,12 @@ def files_below(uri: str) -> list[FoundFile]:
     return sorted(found, key=lambda file: file.path)
 
 
+def on_filesystem(uris: list[str]) -> tuple[pafs.FileSystem, list[str]]:
+    """Files of one root as pyarrow's datasets take them: their file system, and paths on it."""
+    opened = [_open(uri) for uri in uris]
+    return opened[0][0], [path for _, path in opened]
+
+
 def open_below(uri: str, path: str) -> pafs.NativeFile:
     """A readable, seekable file that `files_below` found; a context manager."""
     files, folder = _open(uri)

@@ -5,6 +5,7 @@ import io
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,9 +15,10 @@ from rich.console import Console
 from croplake import open_lake
 from croplake import tables as t
 from croplake.catalog.formats import BOXES_HEADER, PHOTOS_HEADER, SUBSETS, XCLICK_HEADER
+from croplake.catalog.reading import write_rows
 from croplake.conf import Settings
 from croplake.conf.loading import load_settings
-from croplake.errors import InputDataError
+from croplake.errors import IncompleteError, InputDataError
 from croplake.jobs import ingest_catalog
 from croplake.jobs.way import run_job
 from croplake.miniature import MiniatureServer, World
@@ -368,3 +370,38 @@ def test_the_published_addresses_give_the_catalog_that_the_files_give(
     names = {row[t.LABEL_MID]: row[t.CLASS_NAME] for row in rows_of(local, "classes")}
     own = [row for row in rows_of(local, "boxes") if names[row[t.LABEL_MID]] not in of_parents]
     assert len(own) == num_boxes
+
+
+def test_ranges_and_pieces_of_any_size_give_the_same_tables(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [box_row(f"{number % 50:016x}", (APPLE, PEAR)[number % 2]) for number in range(200)]
+    rows[70] = rows[150] = box_row(A, IsInside="7")
+    write_csv(tmp_path / "boxes.csv", BOXES_HEADER, rows)
+    settings = hand_made_settings(tmp_path)
+    run(spark, "ingest_catalog", settings)
+    expected = [rows_of(settings, table) for table in ("boxes", "rejected_rows")]
+    assert [row[t.LINE] for row in expected[1]] == [72, 152]
+    assert len(expected[0]) == 50
+    monkeypatch.setattr("croplake.catalog.reading._GREATEST_RANGE_BYTES", 3000)
+    write_csv(tmp_path / "boxes.csv", BOXES_HEADER, [*rows, rows[0]])
+    context = run(spark, "ingest_catalog", settings)
+    assert context.counts["equal boxes merged"] == 149
+    found = [rows_of(settings, table) for table in ("boxes", "rejected_rows")]
+    assert [sorted(rows, key=str) for rows in found] == [sorted(rows, key=str) for rows in expected]
+
+
+def test_a_file_that_changes_while_it_is_read_changes_nothing(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_csv(tmp_path / "boxes.csv", BOXES_HEADER, [box_row(A)])
+    settings = hand_made_settings(tmp_path)
+
+    def write_late(*args: Any) -> Any:  # noqa: ANN401
+        write_csv(tmp_path / "boxes.csv", BOXES_HEADER, [box_row(A), box_row(B)])
+        return write_rows(*args)
+
+    monkeypatch.setattr("croplake.jobs.ingest_catalog.write_rows", write_late)
+    with pytest.raises(IncompleteError, match=r"boxes\.csv: changed while it was read"):
+        run(spark, "ingest_catalog", settings)
+    assert not open_lake(settings.lake.root).exists("boxes")

@@ -1,4 +1,4 @@
-"""The catalog from CSVs in a bucket."""
+"""The catalog from CSVs in a bucket, into a lake in a bucket."""
 
 from __future__ import annotations
 
@@ -56,12 +56,13 @@ def test_csvs_in_a_bucket_give_the_catalog_that_local_ones_give(
             catalog[name] = {subset: in_bucket(path) for subset, path in catalog[name].items()}
         for name in ("classes", "hierarchy"):
             catalog[name] = in_bucket(catalog[name])
-        settings = miniature_settings(world, server, there, catalog=catalog)
+        lake = {"root": "s3a://open-images/lake"}
+        settings = miniature_settings(world, server, there, catalog=catalog, lake=lake)
         ingest(settings, there, environment)
         again = ingest(settings, there, environment)
-    assert "nothing to do, the 6 files are those that are in the catalog" in again
-    for table, key in (("photos", t.IMAGE_ID), ("boxes", t.BOX_ID), ("classes", t.LABEL_MID)):
-        found, expected = (
-            sorted(rows_of(each, table), key=lambda row: row[key]) for each in (settings, local)
-        )
-        assert found == expected
+        assert "nothing to do, the 6 files are those that are in the catalog" in again
+        for table, key in (("photos", t.IMAGE_ID), ("boxes", t.BOX_ID), ("classes", t.LABEL_MID)):
+            found, expected = (
+                sorted(rows_of(each, table), key=lambda row: row[key]) for each in (settings, local)
+            )
+            assert found == expected

@@ -41,8 +41,6 @@ _TYPES: Final = {
     "LabelName": pa.dictionary(pa.int32(), _TEXT),
 }
 """Of columns that are no plain texts."""
-_NUMBER: Final = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-_WHOLE_NUMBER: Final = {pa.int8(): r"^[+-]?[0-9]{1,2}$", pa.int64(): r"^[+-]?[0-9]{1,18}$"}
 _DEGREES: Final = (0.0, 90.0, 180.0, 270.0)
 
 Mask = NDArray[np.bool_]
@@ -227,16 +225,18 @@ def _parts(piece: bytes, num_lines: int, reader: Reader, first_line: int) -> Ite
     alone.
     """
     every_line = np.arange(first_line, first_line + num_lines)
+    # Alone it ends a row, or stands in a quoted field: only on a line by itself can that be told.
+    may_end_rows = piece.count(b"\r") != piece.count(b"\r\n") and num_lines > 1
     try:
         rows = _parse(piece, reader, _TYPES)
-        if rows.num_rows == num_lines:
+        if rows.num_rows == num_lines and not may_end_rows:
             yield _Part(rows, every_line, [], [])
             return
     except pa.ArrowInvalid:
         pass
     misfits: list[int] = []
     texts = _parse(_decodable(piece), reader, {}, misfits)
-    if texts.num_rows + len(misfits) == num_lines:
+    if texts.num_rows + len(misfits) == num_lines and not may_end_rows:
         lines = np.delete(every_line, misfits)
         rows, untyped = _typed(texts)
         yield _Part(rows, lines, [first_line + number for number in misfits], untyped)
@@ -315,13 +315,24 @@ def _typed(texts: pa.Table) -> tuple[pa.Table, list[tuple[str, Mask]]]:
         if kind == _TEXT:
             columns[name] = texts[name]
             continue
-        trimmed = pc.ascii_trim_whitespace(texts[name])
-        is_number = pc.match_substring_regex(trimmed, _WHOLE_NUMBER.get(kind, _NUMBER))
-        columns[name] = pc.cast(pc.if_else(is_number, trimmed, None), kind)
+        columns[name] = _cast(pc.ascii_trim_whitespace(texts[name]), kind)
         if name in reasons:
-            is_wrong = pc.fill_null(pc.invert(is_number), fill_value=False)
+            is_wrong = pc.and_(columns[name].is_null(), texts[name].is_valid())
             untyped.append((reasons[name], is_wrong.to_numpy()))
     return pa.table(columns), untyped
+
+
+def _cast(texts: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Texts as numbers, by the parser that reads columns of numbers; what is none is null."""
+    encoded = texts.combine_chunks().dictionary_encode()
+    values = []
+    for text in encoded.dictionary:
+        try:
+            values.append(text.cast(kind))
+        except pa.ArrowInvalid:
+            values.append(None)
+    numbers = [None if value is None else value.as_py() for value in values]
+    return pa.chunked_array([pa.array(numbers, kind).take(encoded.indices)])
 
 
 def _judge(part: _Part, reader: Reader, subset: str) -> tuple[pa.Table, list[Reject]]:

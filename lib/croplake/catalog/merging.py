@@ -36,8 +36,8 @@ def finish_photos(rows: pa.Table) -> dict[str, pa.Array]:
 def finish_boxes(rows: pa.Table, mid: str) -> dict[str, pa.Array]:
     """Sorts boxes by photo and corners; of equal ones the most confident is left.
 
-    Then that of the last source by name, then that of the set flags. Equal are those that agree in
-    photo and corners, rounded to millionths.
+    Then that of the last source by name, that of the set flags, that of the greater corners. Equal
+    are those that agree in photo and corners, rounded to millionths.
 
     Args:
         rows: of one class, as `BoxReader` reads them.
@@ -51,7 +51,7 @@ def finish_boxes(rows: pa.Table, mid: str) -> dict[str, pa.Array]:
         np.floor(rows[name].to_numpy() * 1e6 + 0.5).astype(np.uint64) for name in t.CORNERS
     ]
     x, y = ((low << np.uint64(32)) | high for low, high in (millionths[:2], millionths[2:]))
-    kept = _greatest_of_equal(rows, [images, x, y], (t.CONFIDENCE, t.SOURCE, *t.FLAGS))
+    kept = _greatest_of_equal(rows, [images, x, y], (t.CONFIDENCE, t.SOURCE, *t.FLAGS, *t.CORNERS))
     rows = rows.take(kept)
     ids = image_ids(images[kept])
     return {name: rows[name] for name in rows.column_names} | {

@@ -25,6 +25,8 @@ def pieces(uri: str, start: int, end: int) -> Iterator[tuple[int, bytes]]:
         while at < after_last:
             file.seek(at)
             piece = file.read(min(num_bytes, after_last - at))
+            if not piece:
+                raise OSError(f"{uri}: became shorter while it was read")
             if at + len(piece) < after_last:
                 whole = piece.rfind(b"\n") + 1
                 if not whole:  # a very long line

@@ -1,4 +1,4 @@
-"""Where the CSVs come from: wherever they lie, header and end checked before Spark reads."""
+"""Where the CSVs come from: wherever they lie, header and end checked before they are read."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class CsvFile:
 
     Attributes:
         name: as the settings give it, for messages and `rejected_rows`.
-        uri: where Spark reads it.
+        uri: where it is read.
         header: its columns.
-        header_line: its first line, without its end.
+        header_line: its first line, without its end and a byte order mark.
     """
 
     name: str
@@ -73,8 +73,9 @@ def _check(name: str, uri: str, headers: tuple[tuple[str, ...], ...]) -> CsvFile
         head = stream.read(_TAIL_BYTES)
     if not head:
         raise InputDataError(f"{name}: empty file, expected the header {','.join(headers[0])}")
-    first_line = head.split(b"\n", 1)[0].decode("utf-8", "replace").rstrip("\r")
-    found = tuple(first_line.removeprefix("\ufeff").split(","))
+    decoded = head.split(b"\n", 1)[0].decode("utf-8", "replace")
+    first_line = decoded.rstrip("\r").removeprefix("\ufeff")
+    found = tuple(first_line.split(","))
     if found not in headers:
         raise InputDataError(f"{name}: wrong header\n{_compare(found, headers)}")
     last_line = _unfinished_line(uri)

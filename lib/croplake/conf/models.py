@@ -54,7 +54,11 @@ class SparkConf(ConfModel):
 
 
 class CatalogConf(ConfModel):
-    """The published CSV files, as local paths or http(s) addresses."""
+    """The published CSV files, as local paths, `s3a://` or http(s) addresses.
+
+    Tasks read them: of a cluster, every machine must reach the paths, or have the bucket's keys in
+    its environment (`AWS_ACCESS_KEY_ID`, …).
+    """
 
     classes: str
     """Class descriptions (MID, name), with a header (v7) or without (v5)."""

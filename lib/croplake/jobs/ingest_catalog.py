@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ from croplake.catalog.reading import pieces_of, read_blocks, rejects_of, write_r
 from croplake.catalog.sources import CsvFile, check_boxes_csv, check_photos_csv, obtain
 from croplake.conf import CatalogConf, Settings
 from croplake.data_files import DataFile
-from croplake.errors import InputDataError
+from croplake.errors import IncompleteError, InputDataError
 from croplake.jobs.context import Job, JobContext
 from croplake.session import session_properties
 from croplake.tables import Table
@@ -34,6 +34,8 @@ _READING: Final = 2
 """Goes up when the same files would give other rows."""
 _BYTES_PER_PARTITION: Final = 8 * 1024 * 1024
 """Of a CSV: a class is in one partition, and the more there are the more even tasks can be made."""
+_CANCEL_AGAIN_S: Final = 0.5
+"""A thread that was between two jobs may have begun the next."""
 _FILES_AT_ONCE: Final = 2
 """The last tasks of one leave slots to the first of another."""
 _LAYOUT: Final = {
@@ -54,6 +56,7 @@ class _Part:
         subset: the table's partition that the file fills.
         file: the CSV.
         reader: of its rows.
+        stamp: of the file before its rows are read.
         fingerprint: of its content, once it is found out.
     """
 
@@ -61,6 +64,7 @@ class _Part:
     subset: Subset
     file: CsvFile
     reader: Reader
+    stamp: str | None
     fingerprint: Future[str]
 
     @property
@@ -100,7 +104,12 @@ def run(context: JobContext) -> None:
     landed = _landed(context)
     with ThreadPoolExecutor() as pool:
         parts = [
-            _part(*file, pool.submit(storage.fingerprint, file[-1].uri), class_names)
+            _part(
+                *file,
+                storage.stamp(file[-1].uri),
+                pool.submit(storage.fingerprint, file[-1].uri),
+                class_names,
+            )
             for file in files
         ]
         # Of what is read for the first time the fingerprint is found out meanwhile.
@@ -139,6 +148,7 @@ def _part(
     table: Table,
     subset: Subset,
     file: CsvFile,
+    stamp: str | None,
     fingerprint: Future[str],
     class_names: dict[str, str],
 ) -> _Part:
@@ -147,7 +157,7 @@ def _part(
         reader = PhotoReader(file.header, file.header_line)
     else:
         reader = BoxReader(file.header, file.header_line, tuple(sorted(class_names)))
-    return _Part(table, subset, file, reader, fingerprint)
+    return _Part(table, subset, file, reader, stamp, fingerprint)
 
 
 def _landed(context: JobContext) -> dict[tuple[str, Subset | None], str]:
@@ -199,9 +209,9 @@ def _land_all(context: JobContext, parts: list[_Part]) -> list[dict[str, Any]]:
 
     Raises:
         InputDataError: so many rows of a file are unreadable that it cannot be what it should be;
-            its table is as it was.
+            no table has changed.
+        IncompleteError: a file changed while it was read.
     """
-    rejected = []
     sizes = [storage.size_bytes(part.file.uri) or 0 for part in parts]
     num_partitions = 1 + max(sizes, default=0) // _BYTES_PER_PARTITION
     # The largest first: small ones leave no slot empty at the end.
@@ -213,13 +223,19 @@ def _land_all(context: JobContext, parts: list[_Part]) -> list[dict[str, Any]]:
     ):
         writing = [pool.submit(_write, context, part) for part in by_size]
         try:
-            for part, written in zip(by_size, writing, strict=True):
-                rejected += _commit(context, part, written.result())
+            all_written = [future.result() for future in writing]
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            context.spark.sparkContext.cancelAllJobs()
+            for future in writing:
+                future.cancel()
+            while wait(writing, timeout=_CANCEL_AGAIN_S).not_done:
+                context.spark.sparkContext.cancelAllJobs()
             raise
-    return rejected
+    # Only now: a file that is refused leaves the catalog as a whole as it was.
+    return [
+        row
+        for part, written in zip(by_size, all_written, strict=True)
+        for row in _commit(context, part, written)
+    ]
 
 
 def _write(context: JobContext, part: _Part) -> _Written:
@@ -260,7 +276,13 @@ def _commit(context: JobContext, part: _Part, written: _Written) -> list[dict[st
         What could not be read.
     """
     partition: dict[str, str] = {t.SUBSET: part.subset}
-    note = {"subset": part.subset, "state": part.state, "run_id": context.run_id}
+    state = part.state
+    if storage.stamp(part.file.uri) != part.stamp:
+        raise IncompleteError(
+            f"{part.file.name}: changed while it was read; once it is whole, run the same command "
+            "again"
+        )
+    note = {"subset": part.subset, "state": state, "run_id": context.run_id}
     context.lake.put_files(written.files, part.table, partition, note)
     num_landed = context.lake.reader.info(part.table.name, partition=partition).rows
     _count(context, f"equal {part.table.name} merged", written.num_good - num_landed)

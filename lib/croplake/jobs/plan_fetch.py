@@ -194,8 +194,11 @@ def _warnings(context: JobContext, categories: set[str], by_subset: Cells) -> It
             bare = [name for name in kept if kept[name] and not by_subset.get((name, subset))]
             if bare:
                 yield f"no {subset} box: {', '.join(bare)} (split: hash would give some)"
-    least, most = min(kept, key=lambda name: kept[name]), max(kept, key=lambda name: kept[name])
-    if kept[least] and kept[most] > plan.max_imbalance * kept[least]:
+    by_number = sorted((name for name in kept if kept[name]), key=lambda name: kept[name])
+    if not by_number:
+        return
+    least, most = by_number[0], by_number[-1]
+    if kept[most] > plan.max_imbalance * kept[least]:
         yield (
             f"{most} has {kept[most] / kept[least]:,.0f} times the boxes of {least} "
             f"({kept[most]:,} to {kept[least]:,}): see dataset.max_boxes_per_category and "
