@@ -34,7 +34,7 @@ from pyspark.sql.types import StructType
 from croplake import storage
 from croplake.data_files import DataFile
 from croplake.errors import InputDataError
-from croplake.reader import KEEP_LOG, LakeReader, delta_address, open_table
+from croplake.reader import KEEP_LOG, LakeReader, delta_address, open_table, storage_options
 from croplake.tables import SCHEMA_VERSION, Table
 
 MARKER: Final = "_lake.json"
@@ -119,6 +119,7 @@ class Lake:
                 mode="ignore",
                 partition_by=list(table.partition_by),
                 configuration=_NEW_TABLE,
+                storage_options=storage_options(),
             )
         except DeltaError:
             if not self.exists(table):  # made by another run meanwhile
@@ -225,6 +226,7 @@ class Lake:
                 added,
                 partition_by=partition_by,
                 configuration=_NEW_TABLE,
+                storage_options=storage_options(),
                 commit_properties=properties,
             )
         return self.version(table)
@@ -271,16 +273,16 @@ class Lake:
             exists = self.exists(table)
             # Where nothing is yet to be replaced, another run's first row may come in between.
             adds = predicate is not None and not exists
+            options: dict[str, Any] = {
+                "mode": "append" if adds else mode,
+                "predicate": None if adds else predicate,
+                "partition_by": list(table.partition_by) or None,
+                "configuration": _NEW_TABLE,
+                "storage_options": storage_options(),
+                "commit_properties": _commit_properties(metadata),
+            }
             try:
-                write_deltalake(
-                    delta_address(self.path(table)),
-                    data,
-                    mode="append" if adds else mode,  # type: ignore[arg-type]  # None where it adds
-                    predicate=None if adds else predicate,
-                    partition_by=list(table.partition_by) or None,
-                    configuration=_NEW_TABLE,
-                    commit_properties=_commit_properties(metadata),
-                )
+                write_deltalake(delta_address(self.path(table)), data, **options)
                 break
             except DeltaError as error:
                 # Another commit was faster, or has made the table.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -55,7 +56,7 @@ class LakeReader:
 
     def exists(self, name: str) -> bool:
         """Whether the table has been written."""
-        return DeltaTable.is_deltatable(delta_address(self.path(name)))
+        return DeltaTable.is_deltatable(delta_address(self.path(name)), storage_options())
 
     def check_is_lake(self) -> None:
         """Makes sure that somebody has written here.
@@ -277,9 +278,15 @@ def _table(name: str) -> Table:
 
 def open_table(uri: str, version: int | None = None) -> DeltaTable:
     """A table at an address, as delta-rs reads it."""
-    return DeltaTable(delta_address(uri), version=version)
+    return DeltaTable(delta_address(uri), version=version, storage_options=storage_options())
 
 
 def delta_address(uri: str) -> str:
     """An address as delta-rs writes it: S3 is `s3://`, Hadoop as `s3a://`."""
     return "s3://" + uri.removeprefix("s3a://") if uri.startswith("s3a://") else uri
+
+
+def storage_options() -> dict[str, str] | None:
+    """What delta-rs is told beside the environment: that an endpoint of one's own may be http."""
+    is_http = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+    return {"AWS_ALLOW_HTTP": "true"} if is_http else None
