@@ -17,8 +17,8 @@ import pyarrow as pa
 from croplake import tables as t
 from croplake.catalog.csv_rows import (
     BUCKET,
-    BoxReader,
     PhotoReader,
+    Reader,
     Reject,
     read_rows,
 )
@@ -26,8 +26,6 @@ from croplake.catalog.formats import Subset
 from croplake.catalog.merging import finish_boxes, finish_photos
 from croplake.catalog.pieces import pieces
 from croplake.data_files import DataFile, DataFileWriter
-
-Reader = BoxReader | PhotoReader
 
 _ROWS_PER_BATCH: Final = 32 * 1024
 """Of rejects on their way to the JVM."""

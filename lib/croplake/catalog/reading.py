@@ -16,12 +16,11 @@ from croplake.catalog.blocks import (
     NUM_REJECTED,
     OFFSET,
     REJECTS,
-    Reader,
     read_ranges,
     unpack_rejects,
     write_blocks,
 )
-from croplake.catalog.csv_rows import BUCKET
+from croplake.catalog.csv_rows import BUCKET, Reader
 from croplake.catalog.formats import Subset
 from croplake.data_files import DataFile
 from croplake.lake import spark_schema

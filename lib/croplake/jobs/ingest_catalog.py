@@ -17,9 +17,8 @@ from pyspark.sql import DataFrame
 
 from croplake import storage, summary
 from croplake import tables as t
-from croplake.catalog.blocks import Reader
 from croplake.catalog.classes import parse_classes, parse_parents
-from croplake.catalog.csv_rows import BoxReader, PhotoReader
+from croplake.catalog.csv_rows import BoxReader, PhotoReader, Reader
 from croplake.catalog.formats import Subset
 from croplake.catalog.reading import pieces_of, read_blocks, rejects_of, write_rows
 from croplake.catalog.sources import CsvFile, check_boxes_csv, check_photos_csv, obtain
@@ -210,7 +209,7 @@ def _land_all(context: JobContext, parts: list[_Part]) -> list[dict[str, Any]]:
     Raises:
         InputDataError: so many rows of a file are unreadable that it cannot be what it should be;
             no table has changed.
-        IncompleteError: a file changed while it was read.
+        IncompleteError: a file changed while it was read; no table has changed.
     """
     sizes = [storage.size_bytes(part.file.uri) or 0 for part in parts]
     num_partitions = 1 + max(sizes, default=0) // _BYTES_PER_PARTITION
@@ -231,6 +230,8 @@ def _land_all(context: JobContext, parts: list[_Part]) -> list[dict[str, Any]]:
                 context.spark.sparkContext.cancelAllJobs()
             raise
     # Only now: a file that is refused leaves the catalog as a whole as it was.
+    for part in parts:
+        _refuse_if_changed(part)
     return [
         row
         for part, written in zip(by_size, all_written, strict=True)
@@ -276,13 +277,7 @@ def _commit(context: JobContext, part: _Part, written: _Written) -> list[dict[st
         What could not be read.
     """
     partition: dict[str, str] = {t.SUBSET: part.subset}
-    state = part.state
-    if storage.stamp(part.file.uri) != part.stamp:
-        raise IncompleteError(
-            f"{part.file.name}: changed while it was read; once it is whole, run the same command "
-            "again"
-        )
-    note = {"subset": part.subset, "state": state, "run_id": context.run_id}
+    note = {"subset": part.subset, "state": part.state, "run_id": context.run_id}
     context.lake.put_files(written.files, part.table, partition, note)
     num_landed = context.lake.reader.info(part.table.name, partition=partition).rows
     _count(context, f"equal {part.table.name} merged", written.num_good - num_landed)
@@ -313,6 +308,15 @@ def _refuse_if_hopeless(
         f"{part.file.name}: {num_rejected} of {num_rows} rows cannot be read ({reasons}); at most "
         f"{conf.max_rejected_frac:.0%} may (catalog.max_rejected_frac)"
     )
+
+
+def _refuse_if_changed(part: _Part) -> None:
+    part.fingerprint.result()  # of the file as it was before now
+    if storage.stamp(part.file.uri) != part.stamp:
+        raise IncompleteError(
+            f"{part.file.name}: changed while it was read; once it is whole, run the same command "
+            "again"
+        )
 
 
 def _write_classes(
