@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -244,6 +246,37 @@ class LakeReader:
             partitioning=partitioning,
             filesystem=system,
         )
+
+    def count_by(
+        self,
+        name: str,
+        columns: Sequence[str],
+        *,
+        version: int | None = None,
+        where: pads.Expression | None = None,
+    ) -> Counter[tuple[Any, ...]]:
+        """How many rows of a snapshot have the same values.
+
+        Args:
+            name: of the table.
+            columns: whose values are told apart, a few.
+            version: of the snapshot; None is the last.
+            where: which rows are counted; None is all.
+
+        Returns:
+            Values, in the order of the columns, to rows.
+
+        Raises:
+            InputDataError: there is no such table or version.
+        """
+        keys = list(columns)
+        found: Counter[tuple[Any, ...]] = Counter()
+        rows = self.dataset(name, version=version)
+        for batch in rows.to_batches(columns=keys, filter=where):
+            counted = pa.Table.from_batches([batch]).group_by(keys).aggregate([([], "count_all")])
+            for row in counted.to_pylist():
+                found[tuple(row[key] for key in keys)] += row["count_all"]
+        return found
 
     def _open(self, name: str, version: int | None) -> DeltaTable:
         if not self.exists(name):

@@ -129,7 +129,7 @@ def _name_exports(context: JobContext, is_theirs: str) -> None:
 
 
 def _note(context: JobContext, image_ids: Iterable[str]) -> None:
-    before = {row[t.IMAGE_ID] for row in context.forgotten_photos().collect()}
+    before = context.forgotten_ids()
     now = datetime.now(UTC)
     rows = [
         {t.IMAGE_ID: image_id, t.FORGOTTEN_AT: now, t.RUN_ID: context.run_id}

@@ -62,7 +62,7 @@ def maintain(context: JobContext, *, dry_run: bool = False) -> None:
     """
     lake = context.lake
     _bury(context, dry_run=dry_run)
-    image_ids = frozenset(row[t.IMAGE_ID] for row in context.forgotten_photos().collect())
+    image_ids = context.forgotten_ids()
     report = _Report()
     for table in t.ALL_TABLES:
         if not lake.exists(table):

@@ -25,7 +25,7 @@ from croplake.catalog.csv_rows import (
 from croplake.catalog.formats import Subset
 from croplake.catalog.merging import finish_boxes, finish_photos
 from croplake.catalog.pieces import pieces
-from croplake.data_files import DataFile, DataFileWriter
+from croplake.data_files import DataFileWriter
 
 _ROWS_PER_BATCH: Final = 32 * 1024
 """Of rejects on their way to the JVM."""
@@ -51,9 +51,6 @@ BLOCKS: Final = pa.schema(
 it begins, its lines, its rows, how many of them are rejected, and these."""
 REJECTS: Final = pa.schema(
     {OFFSET: pa.int64(), _LINE: pa.int64(), _TEXT: pa.string(), _REASON: pa.string()}
-)
-FILES: Final = pa.schema(
-    dict(zip(DataFile._fields, (pa.string(), pa.int64(), pa.string()), strict=True))
 )
 _REJECTS_OF_PIECE: Final = pa.schema({_LINE: pa.int64(), _TEXT: pa.string(), _REASON: pa.string()})
 
@@ -122,8 +119,7 @@ def write_blocks(
             else:
                 columns = finish_boxes(rows, reader.mids[bucket])
             file.add(pa.table([columns[name] for name in file.schema.names], file.schema))
-        written = file.end()
-    yield pa.RecordBatch.from_pylist([written._asdict()], FILES)
+        yield file.end().as_batch()
 
 
 def _blocks_of(

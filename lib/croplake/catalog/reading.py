@@ -12,7 +12,6 @@ from croplake import storage
 from croplake.catalog.blocks import (
     BLOCKS,
     DATA,
-    FILES,
     NUM_REJECTED,
     OFFSET,
     REJECTS,
@@ -22,7 +21,7 @@ from croplake.catalog.blocks import (
 )
 from croplake.catalog.csv_rows import BUCKET, Reader
 from croplake.catalog.formats import Subset
-from croplake.data_files import DataFile
+from croplake.data_files import FILES, DataFile
 from croplake.lake import spark_schema
 
 _LEAST_RANGE_BYTES: Final = 16 * 1024 * 1024

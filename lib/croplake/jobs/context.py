@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from rich.console import Console
 
@@ -65,21 +66,40 @@ class JobContext:
             table: which.
             version: of the snapshot; None is the one pinned when the run started, or the last.
         """
-        if self.lake.exists(table):
-            if version is None:
-                version = self.pinned.get(table.name)
-            if version is None:
-                version = self.lake.version(table)
-            if self.read.get(table.name) != version:
-                self.read[table.name] = version
-                self.note()
-        return self.lake.read(table, version=version)
+        return self.lake.read(table, version=self._noted(table, version))
+
+    def read_rows(self, table: Table) -> list[dict[str, Any]]:
+        """As `read_table`, of a small table and without Spark: value by column.
+
+        Raises:
+            InputDataError: it has not been written; the text names the job that does.
+        """
+        return self.lake.rows(table, version=self._noted(table, None))
+
+    def _noted(self, table: Table, version: int | None) -> int | None:
+        """The version to read, in `runs`; None where the table is not there."""
+        if not self.lake.exists(table):
+            return None
+        if version is None:
+            version = self.pinned.get(table.name)
+        if version is None:
+            version = self.lake.version(table)
+        if self.read.get(table.name) != version:
+            self.read[table.name] = version
+            self.note()
+        return version
+
+    def forgotten_ids(self) -> frozenset[str]:
+        """The `image_id` of every photo that `lake forget` was told of."""
+        if not self.lake.exists(t.FORGOTTEN_PHOTOS):
+            return frozenset()
+        return frozenset(row[t.IMAGE_ID] for row in self.read_rows(t.FORGOTTEN_PHOTOS))
 
     def forgotten_photos(self) -> DataFrame:
-        """The `image_id` of every photo that `lake forget` was told of, each once."""
-        if not self.lake.exists(t.FORGOTTEN_PHOTOS):
-            return self.spark.createDataFrame([], f"{t.IMAGE_ID} string")
-        return self.read_table(t.FORGOTTEN_PHOTOS).select(t.IMAGE_ID).distinct()
+        """`forgotten_ids` as a table of one column."""
+        image_ids = pa.array(sorted(self.forgotten_ids()), pa.string())
+        # From Arrow it reaches the JVM as it is; from a list it would take Python workers.
+        return self.spark.createDataFrame(pa.table({t.IMAGE_ID: image_ids}))
 
     def http_limits(self) -> HttpLimits:
         """The settings' limits of a download.

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import numpy as np
-import pyarrow as pa
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 
@@ -325,7 +323,7 @@ def _write_classes(
     parents: dict[str, tuple[str, ...]],
     state: str,
 ) -> None:
-    num_boxes = _num_boxes(context)
+    num_boxes = context.lake.reader.count_by(t.BOXES.name, [t.LABEL_MID, t.SUBSET])
     rows = [
         {
             t.LABEL_MID: mid,
@@ -341,17 +339,6 @@ def _write_classes(
     context.written[t.CLASSES.name] = context.lake.put_rows(rows, t.CLASSES, metadata=note)
     context.counts["classes"] = len(rows)
     context.counts["classes with boxes"] = len({mid for mid, _ in num_boxes})
-
-
-def _num_boxes(context: JobContext) -> Counter[tuple[str, str]]:
-    """Boxes of each class and subset."""
-    keys = [t.LABEL_MID, t.SUBSET]
-    found: Counter[tuple[str, str]] = Counter()
-    for batch in context.lake.reader.dataset(t.BOXES.name).to_batches(columns=keys):
-        counted = pa.Table.from_batches([batch]).group_by(keys).aggregate([([], "count_all")])
-        for row in counted.to_pylist():
-            found[row[t.LABEL_MID], row[t.SUBSET]] += row["count_all"]
-    return found
 
 
 def _conf_of(settings: Settings) -> list[Any]:

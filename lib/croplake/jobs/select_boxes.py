@@ -40,8 +40,8 @@ def chosen_categories(context: JobContext) -> dict[str, str]:
         SettingsError: the spec names a class that is not there, or one twice.
         InputDataError: no catalog yet.
     """
-    rows = context.read_table(t.CLASSES).toArrow().to_pylist()
-    return pick_classes(context.settings.dataset.choice, read_classes(rows))
+    classes = read_classes(context.read_rows(t.CLASSES))
+    return pick_classes(context.settings.dataset.choice, classes)
 
 
 def dataset_labels(context: JobContext) -> list[str]:
@@ -71,19 +71,22 @@ def run(context: JobContext) -> None:
     spec = context.settings.dataset
     categories = chosen_categories(context)
     judged = judged_boxes(context, categories)
-    of_dataset = f"{t.DATASET} = '{spec.name}'"
     version = _version_of_the_same(context, judged)
     if version is None:
-        version = context.lake.replace(
+        version = context.lake.replace_partition(
             judged,
             t.SELECTED_BOXES,
-            where=of_dataset,
-            metadata={"dataset": spec.name, "spec_hash": settings_hash(JOB, context.settings, {})},
+            {t.DATASET: spec.name},
+            {"dataset": spec.name, "spec_hash": settings_hash(JOB, context.settings, {})},
         )
     context.written[t.SELECTED_BOXES.name] = version
-    landed = context.lake.read(t.SELECTED_BOXES, version=version).where(of_dataset)
-    by_reason = landed.groupBy(t.CATEGORY, t.REJECT_REASON).count().collect()
-    cells = {(row[t.CATEGORY], row[t.REJECT_REASON] or "kept"): row["count"] for row in by_reason}
+    counted = context.lake.reader.count_by(
+        t.SELECTED_BOXES.name,
+        [t.CATEGORY, t.REJECT_REASON],
+        version=version,
+        where=pads.field(t.DATASET) == spec.name,
+    )
+    cells = {(category, reason or "kept"): n for (category, reason), n in counted.items()}
     for (_, reason), count in cells.items():
         context.counts[reason] = context.counts.get(reason, 0) + count
     summary.print_crosstab(context.console, "select_boxes: boxes", "category", cells, first="kept")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -42,8 +43,8 @@ def select_classes(boxes: DataFrame, categories: dict[str, str]) -> DataFrame:
     # The condition reaches the Parquet reader, the join does not; a map of 600 would be searched
     # from its start for every row.
     chosen = boxes.where(F.col(t.LABEL_MID).isin(*categories))
-    schema = f"{t.LABEL_MID} string, {t.CATEGORY} string"
-    named = boxes.sparkSession.createDataFrame(list(categories.items()), schema)
+    columns = {t.LABEL_MID: [*categories], t.CATEGORY: [*categories.values()]}
+    named = boxes.sparkSession.createDataFrame(pa.table(columns))
     return chosen.join(F.broadcast(named), on=t.LABEL_MID)
 
 
