@@ -14,6 +14,7 @@ from croplake.catalog.blocks import (
     DATA,
     NUM_REJECTED,
     OFFSET,
+    PART,
     REJECTS,
     read_ranges,
     unpack_rejects,
@@ -103,6 +104,8 @@ def write_rows(blocks: DataFrame, reader: Reader, subset: Subset, folder: str) -
         Files to commit.
     """
     write = partial(write_blocks, folder=folder, reader=reader, subset=subset)
-    together = blocks.where(F.col(BUCKET).isNotNull()).select(BUCKET, DATA).repartition(BUCKET)
-    written = together.sortWithinPartitions(BUCKET).mapInArrow(write, spark_schema(FILES))
+    together = (
+        blocks.where(F.col(BUCKET).isNotNull()).select(BUCKET, PART, DATA).repartition(BUCKET)
+    )
+    written = together.sortWithinPartitions(BUCKET, PART).mapInArrow(write, spark_schema(FILES))
     return [DataFile(*row) for row in written.collect()]
