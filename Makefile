@@ -50,7 +50,7 @@ reference: $(READY) ## Write the configuration reference and its JSON Schemas fr
 lock: $(READY) ## Resolve the dependencies anew into requirements.lock and tests/readers/requirements.lock
 	$(BIN)/python -m venv build/lock
 	build/lock/bin/python -m pip install --quiet uv
-	build/lock/bin/uv pip compile pyproject.toml --extra train --extra dev --generate-hashes --universal \
+	build/lock/bin/uv pip compile pyproject.toml --extra hdfs --extra train --extra dev --generate-hashes --universal \
 		--python-version 3.11 --no-header --upgrade -q -o requirements.lock
 	build/lock/bin/uv pip compile tests/readers/requirements.in --generate-hashes --universal \
 		--python-version 3.11 --no-header --upgrade -q -o tests/readers/requirements.lock

@@ -50,15 +50,21 @@ def delta_jars() -> list[Path]:
     Raises:
         IncompleteError: they could not be fetched; the text carries Ivy's reasons.
     """
-    return _jars("Delta's jars", DELTA)
+    return fetched("Delta's jars", DELTA)
 
 
 def s3_jars() -> list[Path]:
     """The jars that read and write `s3a://`; see `delta_jars`."""
-    return _jars("the jars for s3a://", S3)
+    return fetched("the jars for s3a://", S3)
 
 
-def _jars(what: str, coordinates: Sequence[str]) -> list[Path]:
+def fetched(what: str, coordinates: Sequence[str]) -> list[Path]:
+    """Jars by their Maven coordinates, without what they depend on; see `delta_jars`.
+
+    Args:
+        what: they are, for a person who waits for them.
+        coordinates: `group:artifact:version` each.
+    """
     cache = storage.cache_folder("jars")
     jars = {cache / _jar_name(each): each for each in coordinates}
     missing = [each for jar, each in jars.items() if not jar.exists()]

@@ -85,7 +85,14 @@ class Lake:
         self._spark = spark
         self.root = storage.absolute(root)
         self.reader = LakeReader(root)
-        self._check_marker()
+        self._refuse_other_schema()
+
+    def mark(self) -> None:
+        """Leaves the lake's schema version at its root; whoever writes tables does so first."""
+        marker = storage.join(self.root, MARKER)
+        if not storage.exists(marker):
+            content = json.dumps({"schema_version": SCHEMA_VERSION})
+            storage.write_bytes(marker, content.encode())
 
     def path(self, table: Table) -> str:
         """The address of a table."""
@@ -150,7 +157,7 @@ class Lake:
         table: Table,
         *,
         where: str | None = None,
-        metadata: dict[str, str] | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> int:
         """Puts rows that the driver holds in the place of others; else as `replace`."""
         self._write_rows(rows, table, mode="overwrite", predicate=where, metadata=metadata)
@@ -166,7 +173,7 @@ class Lake:
         table: Table,
         *,
         where: str | None = None,
-        metadata: dict[str, str] | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> int:
         """Puts rows in the place of a table's, or of those a condition names, in one commit.
 
@@ -197,7 +204,7 @@ class Lake:
         return self.version(table)
 
     def replace_partition(
-        self, df: DataFrame, table: Table, partition: dict[str, str], metadata: dict[str, str]
+        self, df: DataFrame, table: Table, partition: dict[str, str], metadata: dict[str, Any]
     ) -> int:
         """Puts rows in the place of a partition's, in one commit.
 
@@ -224,7 +231,7 @@ class Lake:
         files: Sequence[DataFile],
         table: Table,
         partition: dict[str, str],
-        metadata: dict[str, str],
+        metadata: dict[str, Any],
     ) -> int:
         """Puts files that tasks have written in the place of a partition's, in one commit.
 
@@ -291,7 +298,7 @@ class Lake:
         added: list[AddAction],
         table: Table,
         partition: dict[str, str],
-        metadata: dict[str, str],
+        metadata: dict[str, Any],
     ) -> None:
         partition_by, properties = list(table.partition_by), _commit_properties(metadata)
         if self.exists(table):
@@ -321,7 +328,7 @@ class Lake:
         *,
         mode: Literal["append", "overwrite"],
         predicate: str | None = None,
-        metadata: dict[str, str] | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         data = _arrow(rows, table)
         for tries_left in reversed(range(_MAX_TRIES)):
@@ -353,11 +360,9 @@ class Lake:
         writer = conform(df, table).write.format("delta").mode(mode)
         return writer.partitionBy(*table.partition_by) if table.partition_by else writer
 
-    def _check_marker(self) -> None:
+    def _refuse_other_schema(self) -> None:
         marker = storage.join(self.root, MARKER)
         if not storage.exists(marker):
-            content = json.dumps({"schema_version": SCHEMA_VERSION})
-            storage.write_bytes(marker, content.encode())
             return
         found = json.loads(storage.read_bytes(marker)).get("schema_version")
         if found != SCHEMA_VERSION:
@@ -407,6 +412,6 @@ def _arrow(rows: Rows, table: Table) -> pa.Table:
     return pa.table(columns, schema=table.schema)
 
 
-def _commit_properties(metadata: dict[str, str] | None) -> CommitProperties | None:
+def _commit_properties(metadata: dict[str, Any] | None) -> CommitProperties | None:
     """What is kept in a commit, where Spark keeps it too."""
     return CommitProperties({"userMetadata": json.dumps(metadata)}) if metadata else None

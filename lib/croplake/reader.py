@@ -110,7 +110,7 @@ class LakeReader:
         return int(self._open(name, None).version())
 
     def notes(self, name: str) -> list[dict[str, Any]]:
-        """What commits were given to keep (`Lake.replace`), the last commit's first.
+        """What commits were given to keep (`Lake.put_files`), the last commit's first.
 
         Commits without such a note, and those whose log entries are gone, are left out.
 

@@ -1,6 +1,7 @@
-"""Files on any root: a local path, `file://`, `s3://` or `s3a://`.
+"""Files on any root: a local path, `file://`, `s3://`, `s3a://` or `hdfs://`.
 
-Credentials and endpoints come from the environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, …).
+Credentials and endpoints come from the environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`,
+`HADOOP_CONF_DIR`, …).
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import os
 import shutil
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pyarrow.fs as pafs
+
+from croplake.errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -246,5 +250,21 @@ def _open(uri: str) -> tuple[pafs.FileSystem, str]:
             region=os.environ.get("AWS_REGION"),
         )
         return s3, parts.netloc + parts.path
+    if parts.scheme == "hdfs":
+        return _hdfs(parts.netloc), parts.path
     files, path = pafs.FileSystem.from_uri(uri)
     return files, str(path)
+
+
+@cache
+def _hdfs(name_node: str) -> pafs.FileSystem:
+    """HDFS without Java: pyarrow's own needs Hadoop's libraries where Python runs."""
+    try:
+        from croplake.hdfs import Hdfs
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"hdfs://{name_node}: HDFS is read by hdfs-native, which is not installed "
+            f"({error}); pip install 'croplake[hdfs]' on all machines"
+        ) from error
+    host, _, port = name_node.partition(":")
+    return pafs.PyFileSystem(pafs.FSSpecHandler(Hdfs(host or None, int(port) if port else None)))

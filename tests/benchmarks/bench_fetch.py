@@ -151,6 +151,7 @@ def forecast_error(rounds: Rounds, workload: Workload, photos: Photos) -> float:
     num_bytes = workload.num_photos * photos.mean_bytes
     said = forecast(
         num_photos=workload.num_photos,
+        num_online=workload.num_photos,
         num_boxes=workload.num_photos * len(workload.boxes),
         bytes_on_wire=num_bytes,
         bytes_decoded=num_bytes,

@@ -174,6 +174,7 @@ def class_row(mid: str) -> dict[str, Any]:
 def make_small_lake(spark: SparkSession, folder: Path) -> SmallLake:
     settings = hand_made_settings(folder)
     small = SmallLake(Lake(spark, settings.lake.root), settings, spark)
+    small.lake.mark()
     subsets = SUBSETS.items()
     small.add(t.CLASSES, *(class_row(mid) for mid in CATEGORIES))
     small.add(t.PHOTOS, *({t.IMAGE_ID: i, t.SUBSET: s, **ATTRIBUTION} for i, s in subsets))

@@ -12,9 +12,10 @@ import pytest
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from croplake import open_lake
+from croplake import open_lake, storage
 from croplake import tables as t
 from croplake.conf import Settings
+from croplake.errors import InputDataError
 from croplake.fetching.forecast import (
     CPU_S_PER_BOX,
     CPU_S_PER_BYTE,
@@ -67,7 +68,8 @@ def test_it_says_what_will_be_done_and_changes_nothing(
     photos = {row[t.IMAGE_ID] for row in kept.values()}
     assert said(text, "photos to fetch") == f"{len(photos):,}"
     assert said(text, "boxes to cut") == f"{len(kept):,}"
-    assert said(text, "photos that are done") == "0"
+    assert said(text, "photos in the lake") == "0"
+    assert said(text, "photos given up") == "0"
     assert said(text, "of them at hand") == "0"
     reasons = Counter(row[t.REJECT_REASON] for row in rows_of(settings, "selected_boxes"))
     for reason in ("occluded", "over_cap"):
@@ -80,10 +82,28 @@ def test_it_says_what_will_be_done_and_changes_nothing(
         assert re.search(rf"│ {category} +│ +" + r" +│ +".join(map(str, counts)) + " +│", part)
     assert "bounded by" in said(text, "time")
     run(spark, "fetch_crops", settings)
+    run(spark, "select_boxes", settings)
     again = plan(spark, settings)
-    done = {row[t.IMAGE_ID] for row in rows_of(settings, "crops") if row[t.HAS_CROP]}
-    assert int(said(again, "photos that are done")) >= len(done & photos)
-    assert int(said(again, "photos to fetch")) < len(photos) / 2
+    is_cut: dict[str, list[bool]] = {}
+    cut = {row[t.BOX_ID] for row in rows_of(settings, "crops") if row[t.HAS_CROP]}
+    for box_id, row in kept_boxes(settings).items():
+        is_cut.setdefault(row[t.IMAGE_ID], []).append(box_id in cut)
+    assert int(said(again, "photos in the lake")) == sum(map(all, is_cut.values()))
+    numbers = [
+        int(said(again, name))
+        for name in ("photos to fetch", "photos in the lake", "photos given up")
+    ]
+    assert sum(numbers) == len(is_cut)
+    assert numbers[2] > 0
+
+
+def test_where_no_lake_is_it_makes_none(
+    spark: SparkSession, world: World, server: MiniatureServer, tmp_path: Path
+) -> None:
+    settings = miniature_settings(world, server, tmp_path)
+    with pytest.raises(InputDataError, match="the lake has no table classes"):
+        plan(spark, settings)
+    assert not storage.exists(settings.lake.root)
 
 
 def test_photos_at_hand_are_told_apart_and_need_no_download(
@@ -123,6 +143,7 @@ def test_it_warns_of_what_a_dataset_lacks(
         ({"budget": HostBudget(2)}, "host", 1000 * 0.1 / 2),
         ({"budget": HostBudget(64, rate_per_s=10.0)}, "host", 100),
         ({"max_transfers": 1}, "host", 100),
+        ({"max_transfers": 1, "num_online": 500}, "host", 50),
         ({"bandwidth_bytes_per_s": 1e6}, "bandwidth", 300),
     ],
 )
@@ -131,6 +152,7 @@ def test_the_slowest_of_cores_host_and_line_decides(
 ) -> None:
     values: dict[str, Any] = {
         "num_photos": 1000,
+        "num_online": 1000,
         "num_boxes": 2000,
         "bytes_on_wire": 3e8,
         "bytes_decoded": 3e8,

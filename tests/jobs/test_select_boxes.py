@@ -20,6 +20,7 @@ from tests.jobs.world import (
     photo_row,
     rows_of,
     run,
+    said_by,
     write_csv,
 )
 
@@ -137,6 +138,13 @@ def test_sources_confidence_and_licences_are_rules_too(spark: SparkSession, tmp_
         D: "license_excluded",
         E: "license_excluded",
     }
+    text = said_by(spark, "select_boxes", with_dataset(tmp_path, **rules, subsets=["train"]))
+    assert 'dataset.licenses: no row of photos has "*publicdomain*"; they have ' in text
+    assert "https://creativecommons.org/licenses/by/2.0/ (3)" in text
+    assert "box_sources" not in text
+    other = with_dataset(tmp_path, box_sources=["xclick", "activmil"])
+    text = said_by(spark, "select_boxes", other)
+    assert 'no row of boxes has "activmil"; they have xclick (4), activemil (1)' in text
 
 
 def test_a_photo_gives_no_more_boxes_than_its_cap(spark: SparkSession, tmp_path: Path) -> None:

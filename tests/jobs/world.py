@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -99,6 +100,14 @@ def run(spark: SparkSession, name: str, settings: Settings) -> JobContext:
     """Runs one job quietly."""
     job = next(job for job in JOBS if job.name == name)
     return run_job(spark, job, settings, Console(quiet=True))
+
+
+def said_by(spark: SparkSession, name: str, settings: Settings) -> str:
+    """Runs one job; what it prints."""
+    job = next(job for job in JOBS if job.name == name)
+    console = Console(file=io.StringIO(), width=400, record=True)
+    run_job(spark, job, settings, console)
+    return console.export_text()
 
 
 def rows_of(settings: Settings, table: str) -> list[dict[str, Any]]:

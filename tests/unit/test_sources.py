@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from croplake.catalog.sources import obtain
-from croplake.errors import IncompleteError, InputDataError
+from croplake.errors import IncompleteError, InputDataError, SettingsError
 from croplake.fetching.http import HttpLimits
 
 CONTENT = b"LabelName,DisplayName\n/m/0apple,Apple\n"
@@ -196,3 +197,12 @@ def test_a_host_that_is_busy_is_incomplete_for_it_may_pass(host: Host, tmp_path:
     host.status = 503
     with pytest.raises(IncompleteError, match="HTTP 503"):
         obtain(host.url, str(tmp_path), host.limits)
+
+
+def test_an_hdfs_address_without_hdfs_native_says_what_to_install(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "hdfs_native", None)
+    monkeypatch.delitem(sys.modules, "croplake.hdfs", raising=False)
+    with pytest.raises(SettingsError, match=r"pip install 'croplake\[hdfs\]' on all machines"):
+        obtain("hdfs://no-such-node:8020/boxes.csv", "/nowhere", host.limits)

@@ -220,8 +220,8 @@ def _by_part(blocks: Iterator[tuple[int, bytes]]) -> Iterator[pa.Table]:
 
 def _part_of(rows: pa.Table) -> NDArray[np.int32]:
     """Of each row the part that it belongs to where its bucket is large."""
-    digits = rows[IMAGE].to_numpy() >> _DIGIT_SHIFT
-    return digits.astype(np.int32) + 1
+    digits: NDArray[np.uint64] = rows[IMAGE].to_numpy() >> _DIGIT_SHIFT
+    return np.asarray(digits + np.uint64(1), np.int32)
 
 
 def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -54,7 +54,7 @@ class SparkConf(ConfModel):
 
 
 class CatalogConf(ConfModel):
-    """The published CSV files, as local paths, `s3a://` or http(s) addresses.
+    """The published CSV files, as local paths, `s3a://`, `hdfs://` or http(s) addresses.
 
     Tasks read them: of a cluster, every machine must reach the paths, or have the bucket's keys in
     its environment (`AWS_ACCESS_KEY_ID`, …).

@@ -44,6 +44,7 @@ class Forecast:
 def forecast(
     *,
     num_photos: int,
+    num_online: int,
     num_boxes: int,
     bytes_on_wire: float,
     bytes_decoded: float,
@@ -57,6 +58,7 @@ def forecast(
 
     Args:
         num_photos: to download or to read.
+        num_online: of them, those to download.
         num_boxes: to cut out of them.
         bytes_on_wire: to download.
         bytes_decoded: to decode, those of photos at hand too.
@@ -69,13 +71,12 @@ def forecast(
     cpu_s = (
         num_photos * CPU_S_PER_PHOTO + bytes_decoded * CPU_S_PER_BYTE + num_boxes * CPU_S_PER_BOX
     )
-    is_online = bytes_on_wire > 0
     per_s = min(budget.transfers, max_transfers) / answer_s
     if budget.rate_per_s is not None:
         per_s = min(per_s, budget.rate_per_s)
     bounds = {
         "cores": cpu_s / num_cores,
-        "host": num_photos / per_s if is_online else 0.0,
+        "host": num_online / per_s,
         "bandwidth": bytes_on_wire / bandwidth_bytes_per_s,
     }
     bound = max(bounds, key=lambda name: bounds[name])

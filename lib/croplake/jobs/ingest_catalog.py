@@ -17,7 +17,7 @@ from croplake import storage, summary
 from croplake import tables as t
 from croplake.catalog.classes import parse_classes, parse_parents
 from croplake.catalog.csv_rows import BoxReader, PhotoReader, Reader
-from croplake.catalog.formats import Subset
+from croplake.catalog.formats import SUBSETS, Subset
 from croplake.catalog.reading import pieces_of, read_blocks, rejects_of, write_rows
 from croplake.catalog.sources import CsvFile, check_boxes_csv, check_photos_csv, obtain
 from croplake.conf import CatalogConf, Settings
@@ -33,6 +33,9 @@ _BYTES_PER_PARTITION: Final = 8 * 1024 * 1024
 """Of a CSV: a class is in one partition, and the more there are the more even tasks can be made."""
 _CANCEL_AGAIN_S: Final = 0.5
 """A thread that was between two jobs may have begun the next."""
+_LANDED: Final = "landed"
+_ALL: Final = "all"
+"""Of a table that is replaced as a whole, in place of a subset."""
 _FILES_AT_ONCE: Final = 2
 """The last tasks of one leave slots to the first of another."""
 _LAYOUT: Final = {
@@ -117,8 +120,9 @@ def run(context: JobContext) -> None:
             or before != part.state
         ]
         rejected = _land_all(context, due)
+    _say_what_stays(context, files)
     classes_state = _hash(*class_texts)
-    if not due and landed.get((t.CLASSES.name, None)) == classes_state:
+    if not due and landed.get((t.CLASSES.name, _ALL)) == classes_state:
         _say_nothing_changed(context, len(parts))
         return
     if due:
@@ -157,20 +161,45 @@ def _part(
     return _Part(table, subset, file, reader, stamp, fingerprint)
 
 
-def _landed(context: JobContext) -> dict[tuple[str, Subset | None], str]:
-    """What completed runs have left in each table and subset, by its state."""
+def _landed(context: JobContext) -> dict[tuple[str, str], str]:
+    """What completed runs have left in each table and subset (or `_ALL`), by its state."""
     if not context.lake.exists(t.RUNS):
         return {}
     runs = context.lake.reader.dataset(t.RUNS.name).to_table([t.RUN_ID, t.OUTCOME]).to_pylist()
     done = {row[t.RUN_ID] for row in runs if row[t.OUTCOME] == t.DONE}
-    landed: dict[tuple[str, Subset | None], str] = {}
-    for table in (t.PHOTOS, t.BOXES, t.CLASSES):
-        if not context.lake.exists(table):
-            continue
-        for note in reversed(context.lake.reader.notes(table.name)):
-            state = note["state"] if note["run_id"] in done else ""
-            landed[table.name, note.get("subset")] = state
-    return landed
+    return {
+        (table.name, subset): state if run_id in done else ""
+        for table in (t.PHOTOS, t.BOXES, t.CLASSES)
+        for subset, (state, run_id) in _noted(context, table).items()
+    }
+
+
+def _noted(context: JobContext, table: Table) -> dict[str, list[str]]:
+    """What the last commit of this job tells of each subset: its state, and the run it is of.
+
+    One commit tells of all, so that it does not matter how many of the log are left.
+    """
+    notes = context.lake.reader.notes(table.name) if context.lake.exists(table) else []
+    return dict(notes[0].get(_LANDED, {})) if notes else {}
+
+
+def _note(context: JobContext, table: Table, part: str, state: str) -> dict[str, Any]:
+    """What a commit is to tell, that replaces a subset or `_ALL`."""
+    return {_LANDED: _noted(context, table) | {part: [state, context.run_id]}}
+
+
+def _say_what_stays(context: JobContext, files: list[tuple[Table, Subset, CsvFile]]) -> None:
+    named = {(table, subset) for table, subset, _ in files}
+    for table in (t.PHOTOS, t.BOXES):
+        for subset in SUBSETS:
+            rows = context.lake.reader.info(table.name, partition={t.SUBSET: subset}).rows
+            if rows and (table, subset) not in named:
+                context.console.print(
+                    f"[yellow]{table.name}: {rows:,} rows of {subset} stay in the lake, though the "
+                    f"settings name no file of them (catalog.{table.name}.{subset}); "
+                    "dataset.subsets leaves them out",
+                    highlight=False,
+                )
 
 
 def _say_nothing_changed(context: JobContext, num_files: int) -> None:
@@ -275,7 +304,7 @@ def _commit(context: JobContext, part: _Part, written: _Written) -> list[dict[st
         What could not be read.
     """
     partition: dict[str, str] = {t.SUBSET: part.subset}
-    note = {"subset": part.subset, "state": part.state, "run_id": context.run_id}
+    note = _note(context, part.table, part.subset, part.state)
     context.lake.put_files(written.files, part.table, partition, note)
     num_landed = context.lake.reader.info(part.table.name, partition=partition).rows
     _count(context, f"equal {part.table.name} merged", written.num_good - num_landed)
@@ -335,7 +364,7 @@ def _write_classes(
         }
         for mid, name in names.items()
     ]
-    note = {"state": state, "run_id": context.run_id}
+    note = _note(context, t.CLASSES, _ALL, state)
     context.written[t.CLASSES.name] = context.lake.put_rows(rows, t.CLASSES, metadata=note)
     context.counts["classes"] = len(rows)
     context.counts["classes with boxes"] = len({mid for mid, _ in num_boxes})

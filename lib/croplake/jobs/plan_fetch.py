@@ -25,8 +25,8 @@ from croplake.fetching.photo_task import BOXES_FIELD
 from croplake.jobs.context import JobContext
 from croplake.jobs.fetch_chunks import crop_bytes, free_bytes
 from croplake.jobs.fetch_plan import photos_at_hand, recipe_of
-from croplake.jobs.select_boxes import chosen_categories, judged_boxes
-from croplake.selection.todo import box_states, boxes_to_fetch, photos_to_fetch
+from croplake.jobs.select_boxes import chosen_categories, judged_boxes, unmatched_rules
+from croplake.selection.todo import box_states, boxes_to_fetch, photos_to_fetch, spent_boxes
 
 _KEPT: Final = "kept"
 _FLICKR: Final = "staticflickr.com"
@@ -42,15 +42,22 @@ class _Work:
         num_photos: to download or to read.
         num_boxes: to cut out of them.
         num_at_hand: of the photos, those that need no download.
-        num_done: photos of which every kept box has been fetched, or given up.
+        num_in_lake: photos of which every kept box has been cut.
+        num_given_up: photos with nothing left to do, of which a box could not be had.
         original_bytes: of the Flickr originals of those to download, where the catalog has them.
     """
 
     num_photos: int
     num_boxes: int
     num_at_hand: int
-    num_done: int
+    num_in_lake: int
+    num_given_up: int
     original_bytes: int
+
+    @property
+    def num_online(self) -> int:
+        """Of the photos, those to download."""
+        return self.num_photos - self.num_at_hand
 
 
 def run(context: JobContext) -> None:
@@ -76,17 +83,21 @@ def run(context: JobContext) -> None:
         console, "plan-fetch: kept boxes by subset", "category", by_subset, first="train"
     )
     console.print(summary.titled("plan-fetch: fetching", _table(context, work)))
-    for warning in _warnings(context, set(categories.values()), by_subset):
+    warnings = _warnings(context, set(categories.values()), by_subset)
+    for warning in (*unmatched_rules(context), *warnings):
         console.print(f"[yellow]{warning}", highlight=False)
 
 
 def _work(context: JobContext, judged: DataFrame) -> _Work:
     conf = context.settings.fetch
     kept = judged.where(F.col(t.REJECT_REASON).isNull())
-    due = kept
+    num_given_up = 0
     if context.lake.exists(t.CROPS):
         states = box_states(context.read_table(t.CROPS), recipe_of(conf).recipe_id)
         due = boxes_to_fetch(judged, states, conf)
+        lost = kept.join(spent_boxes(states, conf), on=t.BOX_ID, how="left_semi")
+        given_up = lost.select(t.IMAGE_ID).distinct().join(due, on=t.IMAGE_ID, how="left_anti")
+        num_given_up = given_up.count()
     else:
         due = kept.withColumn(t.ATTEMPT, F.lit(1))
     photos = context.read_table(t.PHOTOS).select(t.IMAGE_ID, t.ORIGINAL_SIZE_BYTES)
@@ -111,15 +122,19 @@ def _work(context: JobContext, judged: DataFrame) -> _Work:
         num_photos=num_photos,
         num_boxes=num_boxes or 0,
         num_at_hand=num_at_hand,
-        num_done=all_photos - num_photos,
+        num_in_lake=all_photos - num_photos - num_given_up,
+        num_given_up=num_given_up,
         original_bytes=original_bytes or 0,
     )
 
 
 def _forecast(context: JobContext, work: _Work) -> tuple[Forecast, str]:
-    """The model's answer, and the host it was asked for."""
+    """The model's answer, and the host that has the photos: the first online source's.
+
+    How many photos a host lacks shows only when it is asked; each then costs the next one a
+    request.
+    """
     fetch, plan = context.settings.fetch, context.settings.plan
-    online = work.num_photos - work.num_at_hand
     source = next((name for name in fetch.sources if name != "at_hand"), None)
     host = {
         "mirror": host_key(urlsplit(fetch.mirror_url).hostname or ""),
@@ -128,14 +143,15 @@ def _forecast(context: JobContext, work: _Work) -> tuple[Forecast, str]:
         None: "",
     }[source]
     bytes_on_wire = {
-        "mirror": online * MIRROR_PHOTO_BYTES,
+        "mirror": work.num_online * MIRROR_PHOTO_BYTES,
         "original": work.original_bytes,
-        "thumbnail": online * THUMBNAIL_BYTES,
+        "thumbnail": work.num_online * THUMBNAIL_BYTES,
         None: 0,
     }[source]
     slots = context.spark.sparkContext.defaultParallelism
     answer = forecast(
         num_photos=work.num_photos,
+        num_online=0 if source is None else work.num_online,
         num_boxes=work.num_boxes,
         bytes_on_wire=bytes_on_wire,
         bytes_decoded=bytes_on_wire + work.num_at_hand * MIRROR_PHOTO_BYTES,
@@ -161,7 +177,8 @@ def _table(context: JobContext, work: _Work) -> Table:
         "photos to fetch": f"{work.num_photos:,}",
         "of them at hand": f"{work.num_at_hand:,}",
         "boxes to cut": f"{work.num_boxes:,}",
-        "photos that are done": f"{work.num_done:,}",
+        "photos in the lake": f"{work.num_in_lake:,}",
+        "photos given up": f"{work.num_given_up:,}",
         "bytes to download": _size(answer.num_bytes),
         "bytes of crops": _size(crop_bytes(context, work.num_boxes)),
     }

@@ -24,6 +24,7 @@ def recorded(context: JobContext, job: Job, hashed: str) -> Iterator[None]:
     row = RunRow(context, job, hashed)
     names = tuple(table.name for table in job.writes)
     with writing(context.lake.root, names, run_id=context.run_id, job=job.name):
+        context.lake.mark()
         for table in job.writes:
             context.lake.keep_log(table)
         _pin(context, job)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 import pyarrow.dataset as pads
 from pyspark.sql import DataFrame
@@ -17,10 +20,13 @@ from croplake.errors import InputDataError
 from croplake.jobs.context import Job, JobContext, latest_runs, settings_hash
 from croplake.jobs.fetch_plan import recipe_of
 from croplake.lake import Lake
-from croplake.selection.rules import judge_boxes, select_classes
+from croplake.selection.rules import fits, judge_boxes, select_classes
 from croplake.selection.todo import box_states, spent_boxes
+from croplake.tables import Table
 
-_JUDGED_LATER = {
+_SHOWN: Final = 5
+"""Values of a column that a message lists, those of most rows first."""
+_JUDGED_LATER: Final = {
     "min_crop_side_px",
     "min_aspect_ratio",
     "max_aspect_ratio",
@@ -66,6 +72,25 @@ def judged_boxes(context: JobContext, categories: dict[str, str]) -> DataFrame:
     )
 
 
+def unmatched_rules(context: JobContext) -> Iterator[str]:
+    """Tells of sources and licences that the spec lets through and the catalog does not have."""
+    spec = context.settings.dataset
+    rules: list[tuple[str, Sequence[str] | None, Table, str, Callable[[str, str], bool]]] = [
+        ("box_sources", spec.box_sources, t.BOXES, t.SOURCE, operator.eq),
+        ("licenses", spec.licenses, t.PHOTOS, t.LICENSE, fits),
+    ]
+    for rule, wanted, table, column, is_match in rules:
+        if wanted is None:
+            continue
+        version = context.pinned.get(table.name)
+        counted = context.lake.reader.count_by(table.name, [column], version=version)
+        found = {values[0]: count for values, count in counted.most_common() if values[0]}
+        there = ", ".join(f"{text} ({count:,})" for text, count in [*found.items()][:_SHOWN])
+        for text in wanted:
+            if not any(is_match(value, text) for value in found):
+                yield f'dataset.{rule}: no row of {table.name} has "{text}"; they have {there}'
+
+
 def run(context: JobContext) -> None:
     """`boxes` → `selected_boxes` of the dataset."""
     spec = context.settings.dataset
@@ -90,6 +115,8 @@ def run(context: JobContext) -> None:
     for (_, reason), count in cells.items():
         context.counts[reason] = context.counts.get(reason, 0) + count
     summary.print_crosstab(context.console, "select_boxes: boxes", "category", cells, first="kept")
+    for miss in unmatched_rules(context):
+        context.console.print(f"[yellow]{miss}", highlight=False)
     if not context.counts.get("kept"):
         raise InputDataError(
             f"dataset {spec.name}: no box is left ({context.counts or 'the classes have none'}); "

@@ -108,12 +108,19 @@ def _mark(rows: DataFrame, keys: DataFrame | None, key: str, mark: str) -> DataF
 
 def _fits_any(column: str, globs: Sequence[str]) -> Column:
     """Whether a text fits one of some globs, in any capitalisation; null fits none."""
-    signs = {"*": ".*", "?": "."}
-    patterns = [
-        "".join(signs.get(letter) or re.escape(letter) for letter in glob.lower()) for glob in globs
-    ]
+    patterns = [_pattern_of(glob) for glob in globs]
     fits = F.lower(column).rlike("^(?:" + "|".join(patterns) + ")$")
     return F.coalesce(fits, F.lit(False))
+
+
+def fits(text: str, glob: str) -> bool:
+    """Whether a text fits a glob, as `judge_boxes` sees it."""
+    return re.fullmatch(_pattern_of(glob), text.lower()) is not None
+
+
+def _pattern_of(glob: str) -> str:
+    signs = {"*": ".*", "?": "."}
+    return "".join(signs.get(letter) or re.escape(letter) for letter in glob.lower())
 
 
 def _shorter_side_frac() -> Column:
