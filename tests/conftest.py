@@ -13,6 +13,13 @@ from croplake.session import spark_session
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    conf = SparkConf(master="local[2]", properties={"spark.sql.shuffle.partitions": "2"})
+    properties = {
+        "spark.sql.shuffle.partitions": "2",
+        # Queries of a few rows are compiled for longer than they run; commands, which are processes
+        # of their own, compile theirs.
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    }
+    conf = SparkConf(master="local[2]", properties=properties)
     with spark_session("croplake tests", conf) as session:
         yield session
