@@ -174,9 +174,8 @@ def measure(size: str) -> tuple[Rounds, Runs]:
 
 def targets(once: Rounds, twice: Rounds, at_once: Runs, at_twice: Runs) -> list[Target]:
     """What must hold."""
-    seconds = np.reshape(at_once.details.by_name[PICK], (-1, NUM_PICKS))
-    slowest_pick = float(np.median(seconds, axis=0).max())
     greatest = [max(runs.memory.by_name["croplake"]) for runs in (at_once, at_twice)]
+    slowest_pick = max(at_once.details.by_name[PICK])
     return [
         Target("ingest ÷ pandas' whole run", once.ratio(INGEST, PANDAS), "≤", 1.2),
         Target(
@@ -230,8 +229,13 @@ def main() -> None:
             "ingest_catalog also checks every field, keeps unreadable rows aside, gives each box "
             "its id, merges equal ones and lays boxes out by class. Times are without the start of "
             "interpreter or session. Memory is what all processes of a contestant hold together, "
-            "looked at five times a second. Of the picks, each of other 20 classes, the first of a "
-            "session is the slowest.",
+            "looked at five times a second.",
+            "Why the slowest pick misses: it is the first of a session, and of a class of millions "
+            "of boxes. Of 15.7 s of such a pick (Spark's event log), 5.3 s went into reading "
+            "Delta's log for the first time and 8.6 s into the job that judges and writes 2.1 "
+            "million boxes; "
+            "the same pick later in a session took 7.2 s in all. The rest is the JVM compiling "
+            "itself.",
         ],
     )
 
