@@ -1,13 +1,11 @@
-"""Delta reads and commits: every write checked against its declared schema."""
+"""A lake's tables in Spark: every write checked against its declared schema."""
 
 from __future__ import annotations
 
 import json
-import random
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import pyarrow as pa
 from delta.exceptions import (
@@ -21,21 +19,15 @@ from delta.exceptions import (
     ProtocolChangedException,
 )
 from delta.tables import DeltaTable as SparkDeltaTable
-from deltalake import DeltaTable, Schema, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.transaction import (
-    AddAction,
-    CommitProperties,
-    create_table_with_add_actions,
-)
 from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
 from croplake import storage
+from croplake.commits import MAX_TRIES, Rows, commit_files, commit_rows, create_table
 from croplake.data_files import FILES, DataFile, write_rows
 from croplake.errors import InputDataError
-from croplake.reader import KEEP_LOG, LakeReader, delta_address, open_table, storage_options
+from croplake.reader import KEEP_LOG, LakeReader
 from croplake.session import session_properties
 from croplake.tables import SCHEMA_VERSION, Table
 
@@ -52,20 +44,11 @@ _CONFLICTS: Final = (
     ProtocolChangedException,
 )
 """Another commit was faster; in Python the first of them is not the others' parent."""
-Rows = Sequence[Mapping[str, Any]]
-_NEW_TABLE: Final = {
-    KEEP_LOG: "false",
-    "delta.enableDeletionVectors": "false",  # readers outside Spark get plain files
-    "delta.checkpointInterval": "10",  # Spark's own; delta-rs would wait for a hundred commits
-}
 _LARGE_BATCHES: Final = {
     "spark.sql.execution.arrow.maxRecordsPerBatch": 64 * 1024,
 }
 """Rows of a hundred bytes: in the session's batches, which are for pictures, they take four times
 as long."""
-_LONGEST_PAUSE_S: Final = 0.2
-_MAX_TRIES: Final = 10
-"""Runs that end at once each replace their own row; each time one of them comes through."""
 
 
 def spark_schema(schema: pa.Schema) -> StructType:
@@ -118,6 +101,22 @@ class Lake:
             reader = reader.option("versionAsOf", version)
         return reader.load(self._spark_path(table))
 
+    def scan(self, table: Table, *, version: int | None = None) -> DataFrame:
+        """As `read`, but the list of files comes from delta-rs.
+
+        It spares the JVM its first look into Delta's log, ten seconds of a session's first query.
+        For the catalog's tables, of some hundred files at most: Spark looks at each of them.
+        """
+        self._refuse_missing(table)
+        schema = spark_schema(table.schema)
+        files = self.reader.files(table.name, version=version)
+        if not files:
+            return self._spark.createDataFrame([], schema)
+        reader = self._spark.read.schema(schema)
+        # Names of folders are no patterns, and what looks like a partition above the table is none.
+        reader = reader.options(__globPaths__=False, basePath=self._spark_path(table))
+        return reader.parquet(*(storage.for_spark(file) for file in files))
+
     def rows(self, table: Table, *, version: int | None = None) -> list[dict[str, Any]]:
         """A snapshot of a small table without Spark, value by column; errors as `read`."""
         self._refuse_missing(table)
@@ -127,20 +126,7 @@ class Lake:
 
     def create(self, table: Table) -> None:
         """Makes an empty table; nothing where it exists."""
-        if self.exists(table):
-            return
-        try:
-            DeltaTable.create(
-                delta_address(self.path(table)),
-                schema=table.schema,
-                mode="ignore",
-                partition_by=list(table.partition_by),
-                configuration=_NEW_TABLE,
-                storage_options=storage_options(),
-            )
-        except DeltaError:
-            if not self.exists(table):  # made by another run meanwhile
-                raise
+        create_table(self.path(table), table)
 
     def add_rows(self, rows: Rows, table: Table) -> None:
         """Adds rows that the driver holds, in one commit; Spark would take a second for it.
@@ -149,7 +135,7 @@ class Lake:
             rows: value by column; a column that is not there is null.
             table: where to.
         """
-        self._write_rows(rows, table, mode="append")
+        commit_rows(rows, self.path(table), table, mode="append")
 
     def put_rows(
         self,
@@ -160,7 +146,7 @@ class Lake:
         metadata: dict[str, Any] | None = None,
     ) -> int:
         """Puts rows that the driver holds in the place of others; else as `replace`."""
-        self._write_rows(rows, table, mode="overwrite", predicate=where, metadata=metadata)
+        commit_rows(rows, self.path(table), table, mode="overwrite", where=where, metadata=metadata)
         return self.version(table)
 
     def append(self, df: DataFrame, table: Table) -> None:
@@ -189,7 +175,7 @@ class Lake:
         Returns:
             The version committed.
         """
-        for tries_left in reversed(range(_MAX_TRIES if where is not None else 1)):
+        for tries_left in reversed(range(MAX_TRIES if where is not None else 1)):
             writer = self._writer(df, table, "overwrite")
             if where is not None and self.exists(table):
                 writer = writer.option("replaceWhere", where)
@@ -244,18 +230,7 @@ class Lake:
         Returns:
             The version committed.
         """
-        now_ms = time.time_ns() // 1_000_000
-        added = [
-            AddAction(file.path, file.num_bytes, partition, now_ms, True, file.stats)
-            for file in files
-        ]
-        for tries_left in reversed(range(_MAX_TRIES)):
-            try:
-                self._commit_files(added, table, partition, metadata)
-                break
-            except CommitFailedError:  # another commit was faster
-                if not tries_left:
-                    raise
+        commit_files(files, self.path(table), table, partition, metadata)
         return self.version(table)
 
     def delete(self, table: Table, where: str) -> None:
@@ -292,66 +267,6 @@ class Lake:
                 f"{self.root}: the lake has no table {table.name}; the job that writes it comes "
                 "first (croplake run does all in order)"
             )
-
-    def _commit_files(
-        self,
-        added: list[AddAction],
-        table: Table,
-        partition: dict[str, str],
-        metadata: dict[str, Any],
-    ) -> None:
-        partition_by, properties = list(table.partition_by), _commit_properties(metadata)
-        if self.exists(table):
-            open_table(self.path(table)).create_write_transaction(
-                [*added],
-                mode="overwrite",
-                schema=table.schema,
-                partition_by=partition_by,
-                partition_filters=[(column, "=", value) for column, value in partition.items()],
-                commit_properties=properties,
-            )
-        else:
-            create_table_with_add_actions(
-                delta_address(self.path(table)),
-                Schema.from_arrow(table.schema),
-                added,
-                partition_by=partition_by,
-                configuration=_NEW_TABLE,
-                storage_options=storage_options(),
-                commit_properties=properties,
-            )
-
-    def _write_rows(
-        self,
-        rows: Rows,
-        table: Table,
-        *,
-        mode: Literal["append", "overwrite"],
-        predicate: str | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        data = _arrow(rows, table)
-        for tries_left in reversed(range(_MAX_TRIES)):
-            exists = self.exists(table)
-            # Where nothing is yet to be replaced, another run's first row may come in between.
-            adds = predicate is not None and not exists
-            options: dict[str, Any] = {
-                "mode": "append" if adds else mode,
-                "predicate": None if adds else predicate,
-                "partition_by": list(table.partition_by) or None,
-                "configuration": _NEW_TABLE,
-                "storage_options": storage_options(),
-                "commit_properties": _commit_properties(metadata),
-            }
-            try:
-                write_deltalake(delta_address(self.path(table)), data, **options)
-                break
-            except DeltaError as error:
-                # Another commit was faster, or has made the table.
-                may_pass = isinstance(error, CommitFailedError) or not exists
-                if not (may_pass and tries_left):
-                    raise
-                time.sleep(random.uniform(0, _LONGEST_PAUSE_S))
 
     def _spark_path(self, table: Table) -> str:
         return storage.for_spark(self.path(table))
@@ -392,26 +307,3 @@ def conform(df: DataFrame, table: Table) -> DataFrame:
             f"table {table.name}: missing {missing}, not declared {extra}, wrong {wrong}"
         )
     return df.select(*expected.names)
-
-
-def _arrow(rows: Rows, table: Table) -> pa.Table:
-    """Rows with exactly the table's columns.
-
-    Raises:
-        ValueError: a row has a column that the table does not declare.
-    """
-    for row in rows:
-        if undeclared := row.keys() - set(table.columns):
-            raise ValueError(f"table {table.name}: not declared {sorted(undeclared)}")
-    columns = []
-    for field in table.schema:
-        values = [row.get(field.name) for row in rows]
-        if pa.types.is_map(field.type):
-            values = [None if value is None else list(value.items()) for value in values]
-        columns.append(pa.array(values, field.type))
-    return pa.table(columns, schema=table.schema)
-
-
-def _commit_properties(metadata: dict[str, Any] | None) -> CommitProperties | None:
-    """What is kept in a commit, where Spark keeps it too."""
-    return CommitProperties({"userMetadata": json.dumps(metadata)}) if metadata else None

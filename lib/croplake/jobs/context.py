@@ -68,6 +68,10 @@ class JobContext:
         """
         return self.lake.read(table, version=self._noted(table, version))
 
+    def scan_table(self, table: Table) -> DataFrame:
+        """As `read_table`, of a table of few files: see `Lake.scan`."""
+        return self.lake.scan(table, version=self._noted(table, None))
+
     def read_rows(self, table: Table) -> list[dict[str, Any]]:
         """As `read_table`, of a small table and without Spark: value by column.
 

@@ -79,7 +79,7 @@ def write_plan(context: JobContext, selected: DataFrame, staging: str) -> FetchP
         if num_photos:
             num_tasks = slots * math.ceil(num_photos / (conf.photos_per_task * slots))
             with photos_at_hand(context) as at_hand:
-                tasks = photo_tasks(wanted, context.read_table(t.PHOTOS), at_hand)
+                tasks = photo_tasks(wanted, context.scan_table(t.PHOTOS), at_hand)
                 # Not by a hash of the id: tasks of a chunk that differ in size keep slots waiting.
                 tasks.repartition(num_tasks).write.parquet(storage.for_spark(staging))
     finally:

@@ -100,7 +100,7 @@ def _work(context: JobContext, judged: DataFrame) -> _Work:
         num_given_up = given_up.count()
     else:
         due = kept.withColumn(t.ATTEMPT, F.lit(1))
-    photos = context.read_table(t.PHOTOS).select(t.IMAGE_ID, t.ORIGINAL_SIZE_BYTES)
+    photos = context.scan_table(t.PHOTOS).select(t.IMAGE_ID, t.ORIGINAL_SIZE_BYTES)
     wanted = photos_to_fetch(due).join(photos, on=t.IMAGE_ID, how="left")
     with photos_at_hand(context) as at_hand:
         if at_hand is None:

@@ -169,7 +169,7 @@ def _categories(boxes: list[Row], tries: list[Row], examples: list[Row]) -> list
 def _credit(context: JobContext, kept: DataFrame, num_photos: int) -> CreditFigures | None:
     if t.PHOTOS.name not in context.pinned:
         return None
-    credit = m.credits_of(kept, context.read_table(t.PHOTOS))
+    credit = m.credits_of(kept, context.scan_table(t.PHOTOS))
     licences = m.count_by(credit, t.LICENSE).orderBy(F.desc(m.NUM), t.LICENSE)
     most = {row[t.LICENSE]: row[m.NUM] for row in licences.limit(_MAX_LICENCES).collect()}
     authors = m.count_authors(credit)

@@ -64,10 +64,10 @@ def judged_boxes(context: JobContext, categories: dict[str, str]) -> DataFrame:
     """
     spec = context.settings.dataset
     return judge_boxes(
-        select_classes(context.read_table(t.BOXES), categories),
+        select_classes(context.scan_table(t.BOXES), categories),
         spec,
         forgotten=context.forgotten_photos(),
-        photos=None if spec.licenses is None else context.read_table(t.PHOTOS),
+        photos=None if spec.licenses is None else context.scan_table(t.PHOTOS),
         spent=_spent(context) if spec.is_capped else None,
     )
 
@@ -149,6 +149,8 @@ def _version_of_the_same(context: JobContext, judged: DataFrame) -> int | None:
     """
     last = latest_runs(context.lake, context.settings, (JOB,)).get(JOB.name)
     if last is None or t.SELECTED_BOXES.name not in last[t.TABLES_WRITTEN]:
+        return None
+    if not context.lake.exists(t.SELECTED_BOXES):  # taken away since
         return None
     landed = context.lake.read(t.SELECTED_BOXES).where(
         F.col(t.DATASET) == context.settings.dataset.name
