@@ -15,6 +15,8 @@ from croplake.session import spark_session
 def spark() -> Iterator[SparkSession]:
     properties = {
         "spark.sql.shuffle.partitions": "2",
+        # Stages of a few rows are not worth planning the rest anew after each.
+        "spark.sql.adaptive.enabled": "false",
         # Queries of a few rows are compiled for longer than they run; commands, which are processes
         # of their own, compile theirs.
         "spark.sql.codegen.wholeStage": "false",

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from croplake.spark_worker import is_spark_worker, keep_archives_read
+
 if TYPE_CHECKING:
     from croplake.reader import LakeReader
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "open_lake"]
+
+if is_spark_worker():
+    keep_archives_read()
 
 
 def open_lake(root: str) -> LakeReader:
