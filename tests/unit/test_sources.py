@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from croplake import storage
 from croplake.catalog.sources import obtain
 from croplake.errors import IncompleteError, InputDataError, SettingsError
 from croplake.fetching.http import HttpLimits
@@ -203,6 +204,18 @@ def test_an_hdfs_address_without_hdfs_native_says_what_to_install(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "hdfs_native", None)
+    monkeypatch.delitem(sys.modules, "hdfs_native.fsspec", raising=False)
     monkeypatch.delitem(sys.modules, "croplake.hdfs", raising=False)
     with pytest.raises(SettingsError, match=r"pip install 'croplake\[hdfs\]' on all machines"):
         obtain("hdfs://no-such-node:8020/boxes.csv", "/nowhere", host.limits)
+
+
+def test_a_store_that_does_not_answer_is_incomplete(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(uri: str) -> bool:
+        raise OSError(f"{uri}: connection refused")
+
+    monkeypatch.setattr(storage, "exists", refuse)
+    with pytest.raises(IncompleteError, match="connection refused; once the store answers"):
+        obtain("s3a://bucket/boxes.csv", "/nowhere", host.limits)

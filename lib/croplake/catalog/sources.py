@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from croplake import storage
 from croplake.catalog.download import download
 from croplake.catalog.formats import BOXES_HEADER, PHOTOS_HEADER, XCLICK_HEADER
-from croplake.errors import InputDataError
+from croplake.errors import IncompleteError, InputDataError
 from croplake.fetching.http import HttpLimits
 
 _TAIL_BYTES: Final = 64 * 1024
@@ -43,10 +43,18 @@ def obtain(source: str, folder: str, limits: HttpLimits) -> str:
 
     Raises:
         InputDataError: there is no such file, or the host does not have it.
-        IncompleteError: the download broke off; the same command goes on.
+        IncompleteError: the download broke off, or the store does not answer; the same command
+            goes on.
     """
     if urlsplit(source).scheme not in ("http", "https"):
-        if not storage.exists(source):
+        try:
+            is_there = storage.exists(source)
+        except OSError as error:
+            raise IncompleteError(
+                f"{source}: cannot be looked at: {error}; once the store answers, run the same "
+                "command again"
+            ) from error
+        if not is_there:
             raise InputDataError(f"{source}: no such file")
         return storage.absolute(source)
     return download(source, folder, limits)
