@@ -124,6 +124,7 @@ def test_a_run_stops_between_chunks_where_the_disk_runs_low(
     check_complete(settings, finished)
 
 
+@pytest.mark.full
 def test_a_run_stops_where_nothing_comes_any_more_instead_of_using_up_tries(
     spark: SparkSession,
     world: World,
