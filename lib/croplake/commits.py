@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import pyarrow as pa
@@ -75,8 +75,8 @@ def commit_rows(
         metadata: kept in the commit.
     """
     data = _arrow(rows, table)
-    for tries_left in reversed(range(MAX_TRIES)):
-        exists = _exists(path)
+
+    def write(exists: bool) -> None:
         # Where nothing is yet to be replaced, another run's first row may come in between.
         adds = where is not None and not exists
         options: dict[str, Any] = {
@@ -87,15 +87,9 @@ def commit_rows(
             "storage_options": storage_options(),
             "commit_properties": _commit_properties(metadata),
         }
-        try:
-            write_deltalake(delta_address(path), data, **options)
-            break
-        except DeltaError as error:
-            # Another commit was faster, or has made the table.
-            may_pass = isinstance(error, CommitFailedError) or not exists
-            if not (may_pass and tries_left):
-                raise
-            time.sleep(random.uniform(0, _LONGEST_PAUSE_S))
+        write_deltalake(delta_address(path), data, **options)
+
+    _try_until_first(path, write)
 
 
 def commit_files(
@@ -118,42 +112,49 @@ def commit_files(
     added = [
         AddAction(file.path, file.num_bytes, partition, now_ms, True, file.stats) for file in files
     ]
-    for tries_left in reversed(range(MAX_TRIES)):
-        try:
-            _commit_added(added, path, table, partition, metadata)
-            break
-        except CommitFailedError:  # another commit was faster
-            if not tries_left:
-                raise
-
-
-def _commit_added(
-    added: list[AddAction],
-    path: str,
-    table: Table,
-    partition: dict[str, str],
-    metadata: dict[str, Any],
-) -> None:
     partition_by, properties = list(table.partition_by), _commit_properties(metadata)
-    if _exists(path):
-        open_table(path).create_write_transaction(
-            [*added],
-            mode="overwrite",
-            schema=table.schema,
-            partition_by=partition_by,
-            partition_filters=[(column, "=", value) for column, value in partition.items()],
-            commit_properties=properties,
-        )
-    else:
-        create_table_with_add_actions(
-            delta_address(path),
-            Schema.from_arrow(table.schema),
-            added,
-            partition_by=partition_by,
-            configuration=_NEW_TABLE,
-            storage_options=storage_options(),
-            commit_properties=properties,
-        )
+
+    def write(exists: bool) -> None:
+        if exists:
+            open_table(path).create_write_transaction(
+                [*added],
+                mode="overwrite",
+                schema=table.schema,
+                partition_by=partition_by,
+                partition_filters=[(column, "=", value) for column, value in partition.items()],
+                commit_properties=properties,
+            )
+        else:
+            create_table_with_add_actions(
+                delta_address(path),
+                Schema.from_arrow(table.schema),
+                added,
+                partition_by=partition_by,
+                configuration=_NEW_TABLE,
+                storage_options=storage_options(),
+                commit_properties=properties,
+            )
+
+    _try_until_first(path, write)
+
+
+def _try_until_first(path: str, write: Callable[[bool], None]) -> None:
+    """Commits; where another commit was faster, or has made the table, once more.
+
+    Args:
+        path: the table's address.
+        write: commits once; is told whether the table is there.
+    """
+    for tries_left in reversed(range(MAX_TRIES)):
+        exists = _exists(path)
+        try:
+            write(exists)
+            return
+        except DeltaError as error:
+            may_pass = isinstance(error, CommitFailedError) or not exists
+            if not (may_pass and tries_left):
+                raise
+            time.sleep(random.uniform(0, _LONGEST_PAUSE_S))
 
 
 def _arrow(rows: Rows, table: Table) -> pa.Table:

@@ -19,8 +19,7 @@ def keep_archives_read() -> None:
     Spark's core jar take it an eighth of a second or more. They do not change while they are in
     use, and what `--py-files` adds has paths of its own.
     """
-    if sys.version_info < (3, 12):
-        setattr(zipimport.zipimporter, "invalidate_caches", _leave)  # noqa: B010  # for mypy
+    setattr(zipimport.zipimporter, "invalidate_caches", _leave)  # noqa: B010  # for mypy
 
 
 def _leave(importer: zipimport.zipimporter) -> None:

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import importlib
-import sys
 import zipimport
 from collections.abc import Iterable, Iterator
 
-import pytest
 from pyspark.sql import SparkSession
 
 import croplake
@@ -28,7 +26,6 @@ def num_lists_read(numbers: Iterable[int]) -> Iterator[int]:
     yield len(read)
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python reads them when they are needed")
 def test_a_task_does_not_read_sparks_archives_again(spark: SparkSession) -> None:
     numbers = spark.sparkContext.parallelize(range(2), 2)
     assert numbers.mapPartitions(num_lists_read).collect() == [0, 0]
