@@ -230,12 +230,6 @@ def main() -> None:
             "its id, merges equal ones and lays boxes out by class. Times are without the start of "
             "interpreter or session. Memory is what all processes of a contestant hold together, "
             "looked at five times a second.",
-            "Why the slowest pick misses: it is the first of a session, and of a class of millions "
-            "of boxes. Of 15.7 s of such a pick (Spark's event log), 5.3 s went into reading "
-            "Delta's log for the first time and 8.6 s into the job that judges and writes 2.1 "
-            "million boxes; "
-            "the same pick later in a session took 7.2 s in all. The rest is the JVM compiling "
-            "itself.",
         ],
     )
 

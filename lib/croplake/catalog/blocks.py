@@ -32,7 +32,7 @@ from croplake.data_files import DataFileWriter
 
 _ROWS_PER_BATCH: Final = 32 * 1024
 """Of rejects on their way to the JVM."""
-_BLOCKS_PER_BATCH: Final = 64
+_BLOCKS_PER_BATCH: Final = 16
 _LARGE: Final = 8 * 1024
 """Rows of a bucket in a range that become more than one block."""
 _DIGITS: Final = 16

@@ -26,7 +26,7 @@ from croplake.data_files import FILES, DataFile
 from croplake.lake import spark_schema
 
 _LEAST_RANGE_BYTES: Final = 16 * 1024 * 1024
-_GREATEST_RANGE_BYTES: Final = 128 * 1024 * 1024
+_GREATEST_RANGE_BYTES: Final = 64 * 1024 * 1024
 """Of a file, a task's: it holds so much in memory."""
 
 

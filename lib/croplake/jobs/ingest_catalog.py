@@ -42,8 +42,9 @@ _LAYOUT: Final = {
     # Partitions are brought together by their size, not by the number of cores.
     "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
     "spark.sql.adaptive.advisoryPartitionSizeInBytes": "32m",
-    # Of blocks of rows, not of rows.
-    "spark.sql.inMemoryColumnarStorage.batchSize": "64",
+    # Of blocks of rows, not of rows: of the larger ones a few already make many MB.
+    "spark.sql.inMemoryColumnarStorage.batchSize": "16",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "16",
 }
 
 
