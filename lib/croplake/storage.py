@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from datetime import datetime
@@ -83,8 +84,10 @@ def absolute(uri: str) -> str:
 
 
 def for_spark(uri: str) -> str:
-    """The address as Hadoop reads it: without percent signs that stand for other characters."""
-    return f"file://{local_path(uri).resolve()}" if is_local(uri) else uri
+    """The address as Hadoop reads it: `s3a://`, and no percent signs for other characters."""
+    if is_local(uri):
+        return f"file://{local_path(uri).resolve()}"
+    return re.sub("^s3://", "s3a://", uri)
 
 
 def join(uri: str, *parts: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -19,10 +20,10 @@ from tests.s3 import s3_server
 pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 
 
-def ingest(settings: Settings, folder: Path, environment: dict[str, str]) -> str:
-    """The command, in a process of its own: a session knows S3 from its start, or not at all."""
+def command(name: str, settings: Settings, folder: Path, environment: dict[str, str]) -> str:
+    """A command, in a process of its own: a session knows S3 from its start, or not at all."""
     answer = subprocess.run(
-        ["croplake", "ingest-catalog", "--conf", write_conf(settings, folder)],
+        ["croplake", name, "--conf", write_conf(settings, folder)],
         env=outside_environment() | environment,
         capture_output=True,
         text=True,
@@ -58,11 +59,22 @@ def test_csvs_in_a_bucket_give_the_catalog_that_local_ones_give(
             catalog[name] = in_bucket(catalog[name])
         lake = {"root": "s3a://open-images/lake"}
         settings = miniature_settings(world, server, there, catalog=catalog, lake=lake)
-        ingest(settings, there, environment)
-        again = ingest(settings, there, environment)
+        command("ingest-catalog", settings, there, environment)
+        again = command("ingest-catalog", settings, there, environment)
         assert "nothing to do, the 6 files are those that are in the catalog" in again
         for table, key in (("photos", t.IMAGE_ID), ("boxes", t.BOX_ID), ("classes", t.LABEL_MID)):
             found, expected = (
                 sorted(rows_of(each, table), key=lambda row: row[key]) for each in (settings, local)
             )
             assert found == expected
+        # What reads the catalog's files in a bucket without Delta.
+        command("select-boxes", settings, there, environment)
+        planned = command("plan-fetch", settings, there, environment)
+        run(spark, "select_boxes", local)
+        rows = [
+            sorted(rows_of(each, "selected_boxes"), key=lambda row: row[t.BOX_ID])
+            for each in (settings, local)
+        ]
+        assert rows[0] == rows[1]
+        photos = {row[t.IMAGE_ID] for row in rows[0] if row[t.REJECT_REASON] is None}
+        assert re.search(rf"photos to fetch\W+{len(photos):,}\b", planned)

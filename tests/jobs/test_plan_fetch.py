@@ -136,6 +136,21 @@ def test_it_warns_of_what_a_dataset_lacks(
     assert not server.requests
 
 
+def test_under_hash_it_warns_of_the_splits_that_it_would_make(
+    spark: SparkSession, world: World, server: MiniatureServer, tmp_path: Path
+) -> None:
+    name = next(iter(world.class_names))
+    dataset = {"name": "odd", "classes": [name], "split": "hash"}
+    shares = {"train": 0.7, "validation": 0.3, "test": 0.0}
+    settings = miniature_settings(
+        world, server, tmp_path, dataset=dataset | {"hash_shares": shares}
+    )
+    run(spark, "ingest_catalog", settings)
+    text = plan(spark, settings)
+    assert f"no test box: {name} (dataset.hash_shares, or more boxes, would give some)" in text
+    assert "no validation box" not in text
+
+
 @pytest.mark.parametrize(
     ("changes", "bound", "seconds"),
     [

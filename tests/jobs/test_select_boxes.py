@@ -112,6 +112,20 @@ def test_a_class_of_two_categories_stops_and_names_both(spark: SparkSession, cat
         select(spark, catalog, classes=["Apple"], categories={"a": ["app*"]})
 
 
+def test_a_photo_that_two_subsets_list_doubles_no_box(spark: SparkSession, tmp_path: Path) -> None:
+    write_csv(tmp_path / "boxes.csv", BOXES_HEADER, [box_row(A)])
+    for subset in ("train", "test"):
+        rows = [photo_row(A, Subset=subset)]
+        write_csv(tmp_path / f"{subset}-photos.csv", PHOTOS_HEADER, rows)
+    catalog = hand_made_settings(tmp_path).catalog.model_dump(mode="json")
+    catalog["photos"] = {name: str(tmp_path / f"{name}-photos.csv") for name in ("train", "test")}
+    dataset = {"name": "fruit", "classes": ["Apple"], "licenses": ["*"]}
+    settings = hand_made_settings(tmp_path, catalog=catalog, dataset=dataset)
+    for name in ("ingest_catalog", "select_boxes"):
+        run(spark, name, settings)
+    assert [row[t.REJECT_REASON] for row in rows_of(settings, "selected_boxes")] == [None]
+
+
 def test_sources_confidence_and_licences_are_rules_too(spark: SparkSession, tmp_path: Path) -> None:
     boxes = [
         box_row(A),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from pyspark.sql import SparkSession
 
 from croplake import open_lake
@@ -69,6 +70,26 @@ def test_a_spent_box_keeps_its_place_and_does_not_count(small: SmallLake) -> Non
         "c1": None,
         "d1": "over_cap",
     }
+
+
+@pytest.mark.parametrize(
+    ("status", "reason_of_c1"), [("not_found", None), ("empty_crop", "over_cap")]
+)
+def test_no_box_of_a_photo_that_could_not_be_had_counts(
+    small: SmallLake, status: str, reason_of_c1: str | None
+) -> None:
+    """b2 was tried, and its photo is gone: b1 of the same photo takes no place either."""
+    gone = {t.HAS_CROP: False, t.STATUS: status, t.JPEG: None}
+    small.lake.delete(t.CROPS, f"{t.BOX_ID} IN ('b1', 'b2')")
+    small.add(t.CROPS, small.crop("b2", **gone))
+    spec = small.settings.dataset.model_copy(
+        update={"classes": ("Apple",), "max_boxes_per_category": 2}
+    )
+    capped = small.settings.model_copy(update={"dataset": spec})
+    run(small.spark, "select_boxes", capped)
+    rows = [row for row in rows_of(capped, "selected_boxes") if row[t.DATASET] == "fruit"]
+    reasons = {row[t.BOX_ID]: row[t.REJECT_REASON] for row in rows}
+    assert reasons == {"a1": None, "b1": None, "c1": reason_of_c1, "d1": "over_cap"}
 
 
 def test_a_box_that_is_still_tried_again_counts(small: SmallLake) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -8,9 +10,11 @@ import yaml
 from croplake.conf.loading import load_settings
 from croplake.conf.reference import files
 from croplake.errors import SettingsError
+from croplake.jobs.context import settings_hash
+from croplake.jobs.select_boxes import JOB
 
 CATALOG = {"classes": "c", "hierarchy": "h", "photos": {"train": "p"}, "boxes": {"train": "b"}}
-MINIMAL = {"catalog": CATALOG, "dataset": {"name": "fruit", "classes": ["Apple"]}}
+MINIMAL: dict[str, Any] = {"catalog": CATALOG, "dataset": {"name": "fruit", "classes": ["Apple"]}}
 
 
 def write(path: Path, values: object) -> str:
@@ -135,6 +139,35 @@ def test_the_configurations_that_come_along_hold(name: str) -> None:
 def test_the_reference_and_the_schemas_are_what_the_models_say(name: str) -> None:
     found = Path("conf", name).read_text(encoding="utf-8")
     assert found == files()[name], "run make reference"
+
+
+def test_the_schema_knows_the_short_form_of_unknown_flags() -> None:
+    schema = json.loads(files()["dataset.schema.json"])
+    options = schema["$defs"]["FlagsSpec"]["properties"]["unknown"]["anyOf"]
+    assert {"enum": ["keep", "reject"], "type": "string"} in options
+    assert {"$ref": "#/$defs/UnknownFlagsSpec"} in options
+
+
+def test_two_subsets_cannot_be_one_file(tmp_path: Path) -> None:
+    boxes = {"train": "boxes.csv", "test": "boxes.csv"}
+    catalog = MINIMAL["catalog"] | {"boxes": boxes}
+    with pytest.raises(SettingsError, match=r"train and test name the same file: boxes\.csv"):
+        load_settings(write(tmp_path / "conf.yaml", MINIMAL | {"catalog": catalog}))
+
+
+def test_the_order_of_categories_is_part_of_what_decides_a_dataset(tmp_path: Path) -> None:
+    own = {"wheels": ["Bicycle"], "all": ["Vehicle/**"]}
+    orders = ([*own.items()], [*own.items()][::-1])
+    found = [
+        load_settings(
+            write(
+                tmp_path / "conf.yaml",
+                MINIMAL | {"dataset": {"name": "d", "categories": dict(order)}},
+            )
+        )
+        for order in orders
+    ]
+    assert len({settings_hash(JOB, settings, {}) for settings in found}) == 2
 
 
 def test_settings_cannot_be_changed_once_loaded(tmp_path: Path) -> None:

@@ -210,12 +210,27 @@ def test_an_hdfs_address_without_hdfs_native_says_what_to_install(
         obtain("hdfs://no-such-node:8020/boxes.csv", "/nowhere", host.limits)
 
 
+def test_addresses_that_differ_in_their_query_have_files_of_their_own(
+    host: Host, tmp_path: Path
+) -> None:
+    addresses = [f"{host.url}?f={name}" for name in ("train", "test")]
+    found = [obtain(address, str(tmp_path), host.limits) for address in addresses]
+    plain = obtain(host.url, str(tmp_path), host.limits)
+    assert len({*found, plain}) == 3
+    assert all(storage.read_bytes(uri) == CONTENT for uri in (*found, plain))
+
+
+def test_a_folder_is_no_csv(host: Host, tmp_path: Path) -> None:
+    with pytest.raises(InputDataError, match="is a folder; expected a file"):
+        obtain(str(tmp_path), "/nowhere", host.limits)
+
+
 def test_a_store_that_does_not_answer_is_incomplete(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(uri: str) -> bool:
+    def refuse(uri: str) -> int:
         raise OSError(f"{uri}: connection refused")
 
-    monkeypatch.setattr(storage, "exists", refuse)
+    monkeypatch.setattr(storage, "size_bytes", refuse)
     with pytest.raises(IncompleteError, match="connection refused; once the store answers"):
         obtain("s3a://bucket/boxes.csv", "/nowhere", host.limits)

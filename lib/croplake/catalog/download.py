@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,37 +49,43 @@ def download(source: str, folder: str, limits: HttpLimits) -> str:
         limits: of HTTP.
 
     Returns:
-        The address of the file, whose path is that of the source below its host's name.
+        The address of the file: that of the source below its host's name, with a hash of its query
+        where it has one.
 
     Raises:
         InputDataError: the host does not have it.
         IncompleteError: the host is out of reach or broke off too often.
     """
     parts = urlsplit(source)
-    target = storage.join(folder, parts.netloc, parts.path)
     url, headers = source, {"User-Agent": limits.user_agent, "Accept-Encoding": "identity"}
     if parts.hostname in limits.connect_to:
         url = urlunsplit(parts._replace(netloc=limits.connect_to[parts.hostname]))
         headers["Host"] = parts.netloc
-    return _Download(source, url, headers, target, limits).run()
+    return _Download(source, url, headers, folder, limits).run()
+
+
+def _place(source: str) -> str:
+    """Where a file lies below the folder of downloads: another for every address."""
+    parts = urlsplit(source)
+    query = f"-{hashlib.sha256(parts.query.encode()).hexdigest()[:16]}" if parts.query else ""
+    return f"{parts.netloc}/{parts.path.lstrip('/')}{query}"
 
 
 class _Download:
     """One file on its way."""
 
     def __init__(
-        self, source: str, url: str, headers: dict[str, str], target: str, limits: HttpLimits
+        self, source: str, url: str, headers: dict[str, str], folder: str, limits: HttpLimits
     ) -> None:
-        self._source, self._url, self._headers, self._target = source, url, headers, target
+        self._source, self._url, self._headers = source, url, headers
+        self._target = storage.join(folder, _place(source))
         self._timeouts = (limits.connect_timeout_s, limits.read_timeout_s)
         self._ca_bundle = limits.ca_bundle
         # Only a file system lets a file grow; elsewhere it does so on this machine.
         path = (
-            storage.local_path(target)
-            if storage.is_local(target)
-            else cache_folder("sources").joinpath(
-                urlsplit(source).netloc, urlsplit(source).path.lstrip("/")
-            )
+            storage.local_path(self._target)
+            if storage.is_local(self._target)
+            else cache_folder("sources") / _place(source)
         )
         self._part = path.with_name(path.name + _PART)
         self._part_facts = path.with_name(path.name + _PART + _FACTS)

@@ -48,7 +48,8 @@ def obtain(source: str, folder: str, limits: HttpLimits) -> str:
     """
     if urlsplit(source).scheme not in ("http", "https"):
         try:
-            is_there = storage.exists(source)
+            is_file = storage.size_bytes(source) is not None
+            is_there = is_file or storage.exists(source)
         except OSError as error:
             raise IncompleteError(
                 f"{source}: cannot be looked at: {error}; once the store answers, run the same "
@@ -56,6 +57,8 @@ def obtain(source: str, folder: str, limits: HttpLimits) -> str:
             ) from error
         if not is_there:
             raise InputDataError(f"{source}: no such file")
+        if not is_file:
+            raise InputDataError(f"{source}: is a folder; expected a file")
         return storage.absolute(source)
     return download(source, folder, limits)
 

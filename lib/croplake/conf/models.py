@@ -6,6 +6,7 @@ generated from this module.
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -71,6 +72,14 @@ class CatalogConf(ConfModel):
     max_rejected_frac: Fraction = 0.01
     """Greatest share of unreadable rows in a file (above the first 100); more refuse the file."""
 
+    @field_validator("photos", "boxes")
+    @classmethod
+    def _one_file_each(cls, files: dict[Subset, str]) -> dict[Subset, str]:
+        for one, other in combinations(files, 2):
+            if files[one] == files[other]:
+                raise ValueError(f"{one} and {other} name the same file: {files[one]}")
+        return files
+
 
 class UnknownFlagsSpec(ConfModel):
     """What happens to a box whose flag is unknown (-1), where the flag's rule is not `any`."""
@@ -103,7 +112,9 @@ class FlagsSpec(ConfModel):
     unknown: UnknownFlagsSpec = UnknownFlagsSpec()
     """Unknown flags, each by its own choice; `keep` or `reject` alone is for all of them."""
 
-    @field_validator("unknown", mode="before")
+    @field_validator(
+        "unknown", mode="before", json_schema_input_type=UnknownFlagsSpec | UnknownRule
+    )
     @classmethod
     def _one_for_all(cls, value: object) -> object:
         if isinstance(value, str):

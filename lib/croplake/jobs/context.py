@@ -174,7 +174,9 @@ def new_run_id() -> str:
 
 def settings_hash(job: Job, settings: Settings, inputs: dict[str, Any]) -> str:
     """Hash of all that decides a job's result: its settings and the versions it would read."""
-    parts = {"job": job.name, "settings": _plain(job.conf_of(settings)), "inputs": inputs}
+    # The order of settings may count: the first of overlapping categories takes a class.
+    conf = json.dumps(_plain(job.conf_of(settings)))
+    parts = {"job": job.name, "settings": conf, "inputs": inputs}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

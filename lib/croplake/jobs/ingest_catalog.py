@@ -31,6 +31,8 @@ _READING: Final = 2
 """Goes up when the same files would give other rows."""
 _BYTES_PER_PARTITION: Final = 8 * 1024 * 1024
 """Of a CSV: a class is in one partition, and the more there are the more even tasks can be made."""
+_MUCH_SHORTER_FRAC: Final = 0.1
+"""A file that loses more of its rows may be a copy that broke off between two lines."""
 _CANCEL_AGAIN_S: Final = 0.5
 """A thread that was between two jobs may have begun the next."""
 _LANDED: Final = "landed"
@@ -235,8 +237,8 @@ def _land_all(context: JobContext, parts: list[_Part]) -> list[dict[str, Any]]:
         What could not be read, as rows of `rejected_rows`.
 
     Raises:
-        InputDataError: so many rows of a file are unreadable that it cannot be what it should be;
-            no table has changed.
+        InputDataError: so many rows of a file are unreadable, or so few are there, that it cannot
+            be what it should be; no table has changed.
         IncompleteError: a file changed while it was read; no table has changed.
     """
     sizes = [storage.size_bytes(part.file.uri) or 0 for part in parts]
@@ -251,15 +253,19 @@ def _land_all(context: JobContext, parts: list[_Part]) -> list[dict[str, Any]]:
         writing = [pool.submit(_write, context, part) for part in by_size]
         try:
             all_written = [future.result() for future in writing]
-        except BaseException:
+        except BaseException as error:
             for future in writing:
                 future.cancel()
             while wait(writing, timeout=_CANCEL_AGAIN_S).not_done:
                 context.spark.sparkContext.cancelAllJobs()
+            if isinstance(error, Exception):
+                for part in parts:  # then this is why
+                    _refuse_if_changed(part)
             raise
     # Only now: a file that is refused leaves the catalog as a whole as it was.
-    for part in parts:
+    for part, written in zip(by_size, all_written, strict=True):
         _refuse_if_changed(part)
+        _refuse_if_emptied(context, part, written)
     return [
         row
         for part, written in zip(by_size, all_written, strict=True)
@@ -347,6 +353,29 @@ def _refuse_if_changed(part: _Part) -> None:
         )
 
 
+def _refuse_if_emptied(context: JobContext, part: _Part, written: _Written) -> None:
+    """A copy that has only begun is no newer file; one that has grown much shorter is told of.
+
+    Raises:
+        InputDataError: the file has no row, and the catalog has some of its subset.
+    """
+    if not context.lake.exists(part.table):
+        return
+    name, partition = part.table.name, {t.SUBSET: str(part.subset)}
+    before = context.lake.reader.info(name, partition=partition).rows
+    if before and not written.num_good:
+        raise InputDataError(
+            f"{part.file.name}: no row in it, and the catalog has {before:,} {name} of "
+            f"{part.subset}; expected the whole file: download it again"
+        )
+    if written.num_good < (1 - _MUCH_SHORTER_FRAC) * before:
+        context.console.print(
+            f"[yellow]{part.file.name}: {written.num_good:,} rows take the place of {before:,} "
+            f"{name} of {part.subset}; if the file is not whole, download it and ingest again",
+            highlight=False,
+        )
+
+
 def _write_classes(
     context: JobContext,
     names: dict[str, str],
@@ -376,7 +405,15 @@ def _conf_of(settings: Settings) -> list[Any]:
     conf = settings.catalog
     sources = [conf.classes, conf.hierarchy, *conf.photos.values(), *conf.boxes.values()]
     own = [source for source in sources if urlsplit(source).scheme not in ("http", "https")]
-    return [conf, [[source, storage.stamp(source)] for source in own]]
+    return [conf, [[source, _stamp(source)] for source in own]]
+
+
+def _stamp(source: str) -> str | None:
+    """As `storage.stamp`; None, too, where the store does not answer: the job itself says so."""
+    try:
+        return storage.stamp(source)
+    except OSError:
+        return None
 
 
 JOB = Job(

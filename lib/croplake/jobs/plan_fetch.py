@@ -13,7 +13,7 @@ from rich.table import Table
 
 from croplake import summary
 from croplake import tables as t
-from croplake.catalog.formats import SUBSETS
+from croplake.examples.transforms import split_of
 from croplake.fetching.addresses import host_key
 from croplake.fetching.forecast import (
     MIRROR_PHOTO_BYTES,
@@ -65,15 +65,18 @@ def run(context: JobContext) -> None:
     categories = chosen_categories(context)
     judged = judged_boxes(context, categories).cache()
     try:
-        rows = judged.groupBy(t.CATEGORY, t.SUBSET, t.REJECT_REASON).count().collect()
+        in_splits = judged.withColumn(t.SPLIT, split_of(context.settings.dataset))
+        cells = in_splits.groupBy(t.CATEGORY, t.SUBSET, t.SPLIT, t.REJECT_REASON)
+        rows = cells.count().collect()
         by_reason: Cells = {}
         by_subset: Cells = {}
+        by_split: Cells = {}
         for row in rows:
             reason, count = row[t.REJECT_REASON] or _KEPT, int(row["count"])
-            cell = (row[t.CATEGORY], reason)
-            by_reason[cell] = by_reason.get(cell, 0) + count
+            _add(by_reason, (row[t.CATEGORY], reason), count)
             if reason == _KEPT:
-                by_subset[row[t.CATEGORY], row[t.SUBSET]] = count
+                _add(by_subset, (row[t.CATEGORY], row[t.SUBSET]), count)
+                _add(by_split, (row[t.CATEGORY], row[t.SPLIT]), count)
         work = _work(context, judged)
     finally:
         judged.unpersist()
@@ -83,9 +86,13 @@ def run(context: JobContext) -> None:
         console, "plan-fetch: kept boxes by subset", "category", by_subset, first="train"
     )
     console.print(summary.titled("plan-fetch: fetching", _table(context, work)))
-    warnings = _warnings(context, set(categories.values()), by_subset)
+    warnings = _warnings(context, set(categories.values()), by_split)
     for warning in (*unmatched_rules(context), *warnings):
         console.print(f"[yellow]{warning}", highlight=False)
+
+
+def _add(cells: Cells, cell: tuple[str, str], count: int) -> None:
+    cells[cell] = cells.get(cell, 0) + count
 
 
 def _work(context: JobContext, judged: DataFrame) -> _Work:
@@ -100,8 +107,8 @@ def _work(context: JobContext, judged: DataFrame) -> _Work:
         num_given_up = given_up.count()
     else:
         due = kept.withColumn(t.ATTEMPT, F.lit(1))
-    photos = context.scan_table(t.PHOTOS).select(t.IMAGE_ID, t.ORIGINAL_SIZE_BYTES)
-    wanted = photos_to_fetch(due).join(photos, on=t.IMAGE_ID, how="left")
+    photos = context.scan_table(t.PHOTOS).select(t.IMAGE_ID, t.SUBSET, t.ORIGINAL_SIZE_BYTES)
+    wanted = photos_to_fetch(due).join(photos, on=[t.IMAGE_ID, t.SUBSET], how="left")
     with photos_at_hand(context) as at_hand:
         if at_hand is None:
             marked = wanted.withColumn("is_at_hand", F.lit(False))
@@ -195,10 +202,10 @@ def _table(context: JobContext, work: _Work) -> Table:
     return table
 
 
-def _warnings(context: JobContext, categories: set[str], by_subset: Cells) -> Iterator[str]:
+def _warnings(context: JobContext, categories: set[str], by_split: Cells) -> Iterator[str]:
     spec, plan = context.settings.dataset, context.settings.plan
     kept = {
-        category: sum(by_subset.get((category, subset), 0) for subset in SUBSETS)
+        category: sum(by_split.get((category, split), 0) for split in t.SPLITS)
         for category in sorted(categories)
     }
     for category, count in kept.items():
@@ -206,11 +213,14 @@ def _warnings(context: JobContext, categories: set[str], by_subset: Cells) -> It
             yield f"{category}: no box is kept"
         elif count < plan.min_boxes:
             yield f"{category}: {count} boxes are kept, fewer than {plan.min_boxes}"
-    if spec.split == "open_images":
-        for subset in SUBSETS:
-            bare = [name for name in kept if kept[name] and not by_subset.get((name, subset))]
-            if bare:
-                yield f"no {subset} box: {', '.join(bare)} (split: hash would give some)"
+    way_out = {
+        "open_images": "split: hash would give some",
+        "hash": "dataset.hash_shares, or more boxes, would give some",
+    }[spec.split]
+    for split in t.SPLITS:
+        bare = [name for name in kept if kept[name] and not by_split.get((name, split))]
+        if bare:
+            yield f"no {split} box: {', '.join(bare)} ({way_out})"
     by_number = sorted((name for name in kept if kept[name]), key=lambda name: kept[name])
     if not by_number:
         return

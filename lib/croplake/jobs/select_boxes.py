@@ -21,7 +21,7 @@ from croplake.jobs.context import Job, JobContext, latest_runs, settings_hash
 from croplake.jobs.fetch_plan import recipe_of
 from croplake.lake import Lake
 from croplake.selection.rules import fits, judge_boxes, select_classes
-from croplake.selection.todo import box_states, spent_boxes
+from croplake.selection.todo import box_states, lost_photos, spent_boxes
 from croplake.tables import Table
 
 _SHOWN: Final = 5
@@ -63,12 +63,15 @@ def judged_boxes(context: JobContext, categories: dict[str, str]) -> DataFrame:
         categories: from `chosen_categories`.
     """
     spec = context.settings.dataset
+    states = _states(context) if spec.is_capped else None
+    fetch = context.settings.fetch
     return judge_boxes(
         select_classes(context.scan_table(t.BOXES), categories),
         spec,
         forgotten=context.forgotten_photos(),
         photos=None if spec.licenses is None else context.scan_table(t.PHOTOS),
-        spent=_spent(context) if spec.is_capped else None,
+        spent=None if states is None else spent_boxes(states, fetch),
+        lost=None if states is None else lost_photos(states, fetch),
     )
 
 
@@ -133,13 +136,12 @@ def _warn_of_bare_categories(
         context.console.print(f"[yellow]no box is kept of: {', '.join(bare)}")
 
 
-def _spent(context: JobContext) -> DataFrame | None:
-    """The boxes that could not be fetched and are not tried again."""
+def _states(context: JobContext) -> DataFrame | None:
+    """What became of the boxes that were fetched; None before the first."""
     if not context.lake.exists(t.CROPS):
         return None
-    conf = context.settings.fetch
-    states = box_states(context.read_table(t.CROPS), recipe_of(conf).recipe_id)
-    return spent_boxes(states, conf)
+    recipe_id = recipe_of(context.settings.fetch).recipe_id
+    return box_states(context.read_table(t.CROPS), recipe_id)
 
 
 def _version_of_the_same(context: JobContext, judged: DataFrame) -> int | None:

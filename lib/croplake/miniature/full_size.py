@@ -73,15 +73,24 @@ def write_full_size(folder: Path, *, times: float = 1.0, seed: int = 17) -> None
     # A long tail: the first class has about a tenth of all boxes, the last some hundred.
     shares = 1 / (np.arange(NUM_CLASSES) + 6.0) ** 1.6
     shares = rng.permutation(shares / shares.sum())
-    first_photo = 0
-    for subset in NUM_BOXES:
-        num_photos = max(1, round(NUM_PHOTOS[subset] * times))
-        num_boxes = max(num_photos, round(NUM_BOXES[subset] * times))
+    num_photos_of = {name: max(1, round(count * times)) for name, count in NUM_PHOTOS.items()}
+    num_boxes_of = {
+        name: max(num_photos_of[name], round(count * times)) for name, count in NUM_BOXES.items()
+    }
+    all_unknown = np.zeros(sum(num_boxes_of.values()), dtype=bool)
+    num_unknown = round(NUM_UNKNOWN * times)
+    all_unknown[rng.choice(len(all_unknown), num_unknown, replace=False, shuffle=False)] = True
+    first_photo, first_box = 0, 0
+    for subset, num_boxes in num_boxes_of.items():
+        num_photos = num_photos_of[subset]
         ids = np.sort(_image_ids(np.arange(first_photo, first_photo + num_photos, dtype=np.uint64)))
         first_photo += num_photos
         _write_photos(folder / PHOTOS_FILES[subset], subset, ids, rng)
         of_photo = np.repeat(np.arange(num_photos), _boxes_a_photo(num_photos, num_boxes, rng))
-        rows = _BoxRows(ids, of_photo, mids, shares, with_clicks=subset == "train", rng=rng)
+        unknown = all_unknown[first_box : first_box + num_boxes]
+        first_box += num_boxes
+        with_clicks = subset == "train"
+        rows = _BoxRows(ids, of_photo, mids, shares, unknown, with_clicks=with_clicks, rng=rng)
         _write_parts(folder / BOXES_FILES[subset], rows.header, num_boxes, rows, quoting="none")
 
 
@@ -113,12 +122,13 @@ class _BoxRows:
         of_photo: NDArray[np.int64],
         mids: pa.Array,
         shares: NDArray[np.float64],
+        unknown: NDArray[np.bool_],
         *,
         with_clicks: bool,
         rng: np.random.Generator,
     ) -> None:
         self._image_ids, self._of_photo = image_ids, of_photo
-        self._mids, self._shares = mids, shares
+        self._mids, self._shares, self._unknown = mids, shares, unknown
         self._with_clicks, self._rng = with_clicks, rng
         self._six_digits = pa.array(
             [f"{place / _PLACES:.6f}" for place in range(-_PLACES, _PLACES + 1)]
@@ -133,7 +143,7 @@ class _BoxRows:
         low = np.clip(middle - half, 0, 1 - 2 / _PLACES)
         high = np.clip(middle + half, low + 1 / _PLACES, 1)
         clicked = rng.random(num_rows) < _CLICKED_SHARE
-        unknown = rng.random(num_rows) < NUM_UNKNOWN / sum(NUM_BOXES.values())
+        unknown = self._unknown[start:stop]
         flags = [
             np.where(unknown, -1, rng.random(num_rows) < FLAG_SHARES[name]).astype(np.int8)
             for name in FLAGS

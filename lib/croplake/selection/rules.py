@@ -24,6 +24,7 @@ OVER_CAP: Final = "over_cap"
 
 _IS_FORGOTTEN: Final = "is_forgotten"
 _IS_SPENT: Final = "is_spent"
+_IS_LOST: Final = "is_lost"
 _FLAG_FIELDS: Final = {
     t.IS_OCCLUDED: "occluded",
     t.IS_TRUNCATED: "truncated",
@@ -55,6 +56,7 @@ def judge_boxes(
     forgotten: DataFrame | None = None,
     photos: DataFrame | None = None,
     spent: DataFrame | None = None,
+    lost: DataFrame | None = None,
 ) -> DataFrame:
     """Marks each box with the first rule it breaks, then caps what is left.
 
@@ -65,6 +67,8 @@ def judge_boxes(
         photos: rows of `photos`; only a rule for licences looks at them.
         spent: the `box_id` of boxes that could not be fetched and are not tried again: they take no
             place under a cap; None is none.
+        lost: the `image_id` of photos that could not be fetched and are not tried again: none of
+            their boxes takes a place under a cap; None is none.
 
     Returns:
         The columns of `selected_boxes`; `reject_reason` is null where the box is kept.
@@ -81,8 +85,8 @@ def judge_boxes(
         is_other = ~F.coalesce(F.col(t.SOURCE).isin(*spec.box_sources), F.lit(False))
         reasons.append(F.when(is_other, F.lit(SOURCE_EXCLUDED)))
     if spec.licenses is not None and photos is not None:
-        licences = photos.select(t.IMAGE_ID, t.LICENSE)
-        marked = marked.join(licences, on=t.IMAGE_ID, how="left")
+        licences = photos.select(t.IMAGE_ID, t.SUBSET, t.LICENSE)
+        marked = marked.join(licences, on=[t.IMAGE_ID, t.SUBSET], how="left")
         reasons.append(F.when(~_fits_any(t.LICENSE, spec.licenses), F.lit(LICENSE_EXCLUDED)))
     judged = marked.withColumn(t.REJECT_REASON, F.coalesce(*reasons))
     caps = (
@@ -91,6 +95,7 @@ def judge_boxes(
     )
     if spec.is_capped:
         judged = _mark(judged, spent, t.BOX_ID, _IS_SPENT)
+        judged = _mark(judged, lost, t.IMAGE_ID, _IS_LOST)
     for unit, max_boxes, reason in caps:
         if max_boxes is not None:
             judged = _cap(judged, unit, max_boxes, reason)
@@ -147,8 +152,8 @@ def _flag_reasons(flags: FlagsSpec) -> list[Column]:
 def _cap(judged: DataFrame, unit: str, max_boxes: int, reason: str) -> DataFrame:
     """Turns down what comes after the first boxes of a unit that have a crop, or may have one yet.
 
-    Box ids are hashes, so their order is a fixed random one that no other box changes. A spent box
-    keeps its place in line but does not count: the next one moves up.
+    Box ids are hashes, so their order is a fixed random one that no other box changes. A spent box,
+    or one of a lost photo, keeps its place in line but does not count: the next one moves up.
     """
     is_kept = F.col(t.REJECT_REASON).isNull()
     before = (
@@ -156,7 +161,7 @@ def _cap(judged: DataFrame, unit: str, max_boxes: int, reason: str) -> DataFrame
         .orderBy(t.BOX_ID)
         .rowsBetween(Window.unboundedPreceding, -1)
     )
-    counts = F.when(is_kept & ~F.col(_IS_SPENT), 1).otherwise(0)
+    counts = F.when(is_kept & ~F.col(_IS_SPENT) & ~F.col(_IS_LOST), 1).otherwise(0)
     num_before = F.coalesce(F.sum(counts).over(before), F.lit(0))
     over = F.when(is_kept & (num_before >= max_boxes), F.lit(reason))
     return judged.withColumn(t.REJECT_REASON, F.coalesce(t.REJECT_REASON, over))

@@ -18,6 +18,7 @@ from croplake.fetching.photo_task import (
 )
 
 _HAS = "has_any_crop"
+_LOST = "is_lost"
 _AT_HAND_TYPE = from_arrow_type(AT_HAND_TYPE)
 
 
@@ -34,11 +35,12 @@ def box_states(crops: DataFrame, recipe_id: str) -> DataFrame:
         recipe_id: the recipe.
 
     Returns:
-        One row a box: `box_id`, `has_any_crop`, `attempt` (the greatest), `status` (of the last).
+        One row a box: `box_id`, `image_id`, `has_any_crop`, `attempt` (the greatest), `status` (of
+        the last).
     """
     return (
         crops.where(F.col(t.RECIPE_ID) == recipe_id)
-        .groupBy(t.BOX_ID)
+        .groupBy(t.BOX_ID, t.IMAGE_ID)
         .agg(
             F.max(t.HAS_CROP).alias(_HAS),
             F.max(t.ATTEMPT).alias(t.ATTEMPT),
@@ -69,7 +71,7 @@ def boxes_to_fetch(
     kept = selected.where(F.col(t.REJECT_REASON).isNull())
     if forgotten is not None:
         kept = kept.join(F.broadcast(forgotten), on=t.IMAGE_ID, how="left_anti")
-    joined = kept.join(states, on=t.BOX_ID, how="left").where(is_due)
+    joined = kept.join(states, on=[t.BOX_ID, t.IMAGE_ID], how="left").where(is_due)
     return joined.withColumn(t.ATTEMPT, F.coalesce(t.ATTEMPT, F.lit(0)) + 1)
 
 
@@ -80,7 +82,29 @@ def spent_boxes(states: DataFrame, conf: FetchConf) -> DataFrame:
         states: from `box_states`.
         conf: which failures are tried again, and how often.
     """
-    return states.where(_has_failed() & ~_is_tried_again(conf)).select(t.BOX_ID)
+    return states.where(_is_spent(conf)).select(t.BOX_ID)
+
+
+def lost_photos(states: DataFrame, conf: FetchConf) -> DataFrame:
+    """The `image_id` of photos that could not be had and are not tried again.
+
+    Where a crop of a photo is in the lake, its other boxes are not counted out for it.
+
+    Args:
+        states: from `box_states`.
+        conf: which failures are tried again, and how often.
+    """
+    of_photo = ~F.col(t.STATUS).isin(Status.EMPTY_CROP.value, Status.UNEXPECTED.value)
+    return (
+        states.groupBy(t.IMAGE_ID)
+        .agg(F.max(_is_spent(conf) & of_photo).alias(_LOST), F.max(_HAS).alias(_HAS))
+        .where(F.col(_LOST) & ~F.col(_HAS))
+        .select(t.IMAGE_ID)
+    )
+
+
+def _is_spent(conf: FetchConf) -> Column:
+    return _has_failed() & ~_is_tried_again(conf)
 
 
 def _has_failed() -> Column:
@@ -124,8 +148,8 @@ def photo_tasks(wanted: DataFrame, photos: DataFrame, at_hand: DataFrame | None)
         One row a photo, in `photo_task.TASK_SCHEMA`. A photo the catalog does not list is there
         too, marked, so that its boxes get their reason.
     """
-    known = photos.drop(t.SUBSET).withColumn(LISTED_FIELD, F.lit(True))
-    joined = wanted.join(known, on=t.IMAGE_ID, how="left")
+    known = photos.withColumn(LISTED_FIELD, F.lit(True))
+    joined = wanted.join(known, on=[t.IMAGE_ID, t.SUBSET], how="left")
     if at_hand is None:
         joined = joined.withColumn(AT_HAND_FIELD, F.lit(None).cast(_AT_HAND_TYPE))
     else:
