@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import shutil
 from collections import Counter
 from datetime import timedelta
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from croplake import open_lake
+from croplake import open_lake, storage
 from croplake import tables as t
 from croplake.cli import main
 from croplake.jobs.entry import main as job_main
@@ -330,6 +331,40 @@ def test_what_cannot_be_reported_is_an_error_with_a_way_out(
     assert f"--out {tmp_path}: is a folder; expected the file" in capsys.readouterr().err
     assert main([*command, "--set", f"lake.root={tmp_path}/none"]) == 4
     assert "has no table selected_boxes" in capsys.readouterr().err
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(
+    rich: SmallLake,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # There is no such dataset either, which nobody finds out: the place is looked at first.
+    command = ["report-dataset", "--conf", rich.conf, "--set", "dataset.name=nuts", "--out"]
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    for below in ("x.html", "a/b/x.html"):
+        assert main([*command, str(file / below)]) == 2
+        said = capsys.readouterr().err
+        assert f"--out {file / below}: {file} is no folder; expected one, or nothing yet" in said
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    assert main([*command, str(tmp_path / "a" / "x.html")]) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path} cannot be written to; expected a folder that can" in said
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_page_that_fails_to_be_written_is_incomplete(
+    rich: SmallLake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(uri: str, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(storage, "write_bytes", fail)
+    assert main(["report-dataset", "--conf", rich.conf]) == 3
+    said = capsys.readouterr().err
+    assert "reports/fruit.html: the page could not be written ([Errno 28] No space left" in said
+    assert "choose another place by --out" in said
 
 
 def test_the_entry_of_spark_submit_takes_the_same_arguments(
