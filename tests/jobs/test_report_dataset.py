@@ -6,18 +6,23 @@ import base64
 import io
 import os
 import shutil
+import zlib
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from croplake import open_lake, storage
 from croplake import tables as t
 from croplake.cli import main
+from croplake.jobs.context import JobContext
 from croplake.jobs.entry import main as job_main
+from croplake.jobs.report_crops import crop_files
 from croplake.report.dataset import ASPECT_RATIOS, SIDES_FRAC, SIDES_PX
 from croplake.storage import local_path
 from tests.html_page import Page, parse_page
@@ -237,27 +242,72 @@ def test_near_duplicates_are_shown_by_the_first_crop_of_each_photo(page: Page) -
     ]
 
 
-def test_a_gallery_has_the_first_crops_of_its_category_made_small(
-    rich: SmallLake, page: Page
-) -> None:
+def by_files(small: SmallLake, *box_ids: str) -> list[tuple[str, Path]]:
+    """Boxes with the files of their crops, in the order in which a page takes them."""
+    partition = {t.RECIPE_ID: small.crop("a1")[t.RECIPE_ID], t.HAS_CROP: "true"}
+    files = map(local_path, small.lake.reader.files("crops", partition=partition))
+    found = [
+        (zlib.crc32(file.name.encode()), box_id, file)
+        for file in files
+        for box_id in pq.ParquetFile(file).read([t.BOX_ID])[0].to_pylist()
+        if box_id in box_ids
+    ]
+    return [(box_id, file) for _, box_id, file in sorted(found)]
+
+
+def test_a_gallery_has_some_crops_of_its_category_made_small(rich: SmallLake, page: Page) -> None:
     assert len(page.all("img")) == 3 + 7
     settings = ["--set", "report.crops_per_category=2", "--set", "report.thumbnail_side_px=16"]
     images = report(rich, *settings).all("img")[3:]
     shown = [(e["alt"].split(",")[0], e["alt"].split(",")[1][-16:]) for e in images]
+    photos = {"a": PHOTO_A, "b": PHOTO_B, "c": PHOTO_C, "e": PHOTO_E}
     assert shown == [
-        ("Apple", PHOTO_A),
-        ("Apple", PHOTO_B),
-        ("Pear", PHOTO_A),
-        ("Pear", PHOTO_B),
+        *(("Apple", photos[box_id[0]]) for box_id, _ in by_files(rich, "a1", "b1", "c1")[:2]),
+        *(("Pear", photos[box_id[0]]) for box_id, _ in by_files(rich, "a2", "b2", "c2", "e6")[:2]),
     ]
     for element in images:
         content = base64.b64decode(element["src"].partition(",")[2])
         with Image.open(io.BytesIO(content)) as image:
-            assert image.size == (16, 11)
-        assert (element["width"], element["height"]) == ("16", "11")
+            assert max(image.size) == 16
+            assert (element["width"], element["height"]) == tuple(map(str, image.size))
     num_bytes = sum(len(element["src"]) for element in images)
     bounded = report(rich, *settings, "--set", f"report.gallery_bytes={num_bytes - 1}")
     assert [e["src"] for e in bounded.all("img")[3:]] == [e["src"] for e in images[:3]]
+
+
+def test_pictures_are_read_of_few_files(rich: SmallLake) -> None:
+    """The first boxes by their ids lie in four files, and two of these are enough."""
+    shutil.rmtree(rich.folder / "near_duplicates")
+    apples = ["a1", "b1", "c1"]
+    for number in range(4):
+        added = [f"{place}{number}" for place in range(4)]
+        rich.add(t.SELECTED_BOXES, *(selected(box_id, PHOTO_A) for box_id in added))
+        rich.add(t.CROPS, *(rich.crop("a1") | {t.BOX_ID: box_id} for box_id in added))
+        apples += added
+    settings = ["--set", "report.crops_per_category=4"]
+    before = report(rich, *settings).all("img")
+    wanted = [*by_files(rich, *apples)[:4], *by_files(rich, "a2", "b2", "c2", "e6")]
+    unread = {file for _, file in by_files(rich, *apples)} - {file for _, file in wanted}
+    assert len(unread) >= 2
+    for file in unread:
+        spoil_pictures(file)
+    assert [e["src"] for e in report(rich, *settings).all("img")] == [e["src"] for e in before]
+    assert len(before) == 8
+    context = JobContext(rich.spark, rich.settings, rich.lake, Console(quiet=True))
+    context.pinned = {"crops": rich.lake.version(t.CROPS)}
+    opened = crop_files(context, {zlib.crc32(file.name.encode()) for _, file in wanted})
+    assert {local_path(file) for file in opened} == {file for _, file in wanted}
+
+
+def spoil_pictures(file: Path) -> None:
+    """Nothing but the pictures, so that only who looks at them stumbles."""
+    footer = pq.ParquetFile(file).metadata
+    pictures = footer.row_group(0).column(footer.schema.names.index(t.JPEG))
+    start = pictures.dictionary_page_offset or pictures.data_page_offset
+    content = bytearray(file.read_bytes())
+    end = start + pictures.total_compressed_size
+    content[start:end] = b"\xff" * pictures.total_compressed_size
+    file.write_bytes(content)
 
 
 def test_the_page_names_the_versions_it_is_of(first_rich: SmallLake, page: Page) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from croplake.report.credit import licence_name, safe_link
 from croplake.report.dataset_page import dataset_page
-from croplake.report.gallery import fit_galleries
+from croplake.report.gallery import address_bytes, fit_galleries
 from tests.html_page import Page, parse_page
 from tests.unit.dataset_figures import CC_BY, HANDLER, HOSTILE, SCRIPT, crop, dataset_figures
 
@@ -236,6 +236,13 @@ def test_a_dataset_without_a_kept_box_still_has_a_page() -> None:
     page = parse_page(dataset_page(dataset_figures(categories=categories, flags={}, fetched=None)))
     assert page.numbers()["boxes kept"] == 0
     assert "No box is kept." in page.text
+
+
+@pytest.mark.parametrize("num_bytes", [0, 1, 2, 3, 4, 300])
+def test_the_length_of_an_address_is_known_before_its_picture(num_bytes: int) -> None:
+    address = crop("Pear", 1, jpeg=b"x" * num_bytes).address
+    assert address is not None
+    assert len(address) == address_bytes(num_bytes)
 
 
 def test_galleries_share_their_room_evenly_and_none_goes_beyond_it() -> None:

@@ -17,7 +17,12 @@ from croplake.errors import IncompleteError, InputDataError, SettingsError
 from croplake.fetching.crop import Recipe
 from croplake.jobs.context import JobContext
 from croplake.jobs.fetch_plan import recipe_of
-from croplake.jobs.report_crops import duplicates_of, galleries_of, read_crops
+from croplake.jobs.report_crops import (
+    duplicates_of,
+    galleries_of,
+    gallery_crops,
+    read_crops,
+)
 from croplake.lake import spark_schema
 from croplake.report import measures as m
 from croplake.report.charts import Bins
@@ -107,12 +112,12 @@ def _measure(context: JobContext) -> DatasetFigures:
     near_duplicates = _of_dataset(context, _rows(context, t.NEAR_DUPLICATES))
     tallied = m.tally_boxes(kept).collect()
     num_photos = kept.select(t.IMAGE_ID).distinct().count()
-    fates = m.box_fates(kept, _rows(context, t.CROPS), recipe.recipe_id).cache()
+    fates = m.box_fates(kept, _crops(context), recipe.recipe_id).cache()
     try:
         tried = fates.where(F.col(t.HAS_CROP).isNotNull())
         tries = m.count_by(tried, t.CATEGORY, t.HAS_CROP, t.SOURCE, t.STATUS).collect()
         fetched = _fetched(tries, fates) if tries else None
-        of_categories = m.choose_crops(fates, context.settings.report.crops_per_category).collect()
+        of_categories = gallery_crops(context, fates)
         of_groups = m.choose_duplicates(near_duplicates, fates).collect() if has_looked else []
     finally:
         fates.unpersist()
@@ -143,6 +148,12 @@ def _rows(context: JobContext, table: Table) -> DataFrame:
     if table.name in context.pinned:
         return context.read_table(table)
     return context.spark.createDataFrame([], spark_schema(table.schema))
+
+
+def _crops(context: JobContext) -> DataFrame:
+    """Rows of `crops`, each with the key of the file it lies in."""
+    name = F.col("_metadata.file_name") if t.CROPS.name in context.pinned else F.lit(None)
+    return _rows(context, t.CROPS).withColumn(m.FILE_KEY, m.key_of_file(name))
 
 
 def _of_dataset(context: JobContext, rows: DataFrame) -> DataFrame:
