@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import shutil
 import zlib
@@ -312,7 +313,7 @@ def spoil_pictures(file: Path) -> None:
 
 def test_the_page_names_the_versions_it_is_of(first_rich: SmallLake, page: Page) -> None:
     lake = open_lake(first_rich.settings.lake.root)
-    names = ("photos", "selected_boxes", "crops", "near_duplicates", "examples")
+    names = ("classes", "photos", "selected_boxes", "crops", "near_duplicates", "examples")
     found = page.counts("Versions of the tables")
     assert found == {name: lake.version(name) for name in names}
 
@@ -346,7 +347,7 @@ def test_before_fetching_the_page_says_that_there_are_no_crops(rich: SmallLake) 
     assert "Nobody has looked for near-duplicates yet." in page.text
     assert "The lake has no table of photos" in page.text
     assert page.all("img") == []
-    assert page.counts("Versions of the tables").keys() == {"selected_boxes"}
+    assert page.counts("Versions of the tables").keys() == {"classes", "selected_boxes"}
 
 
 def test_crops_of_other_recipes_or_datasets_are_not_this_pages(
@@ -415,6 +416,38 @@ def test_a_page_that_fails_to_be_written_is_incomplete(
     said = capsys.readouterr().err
     assert "reports/fruit.html: the page could not be written ([Errno 28] No space left" in said
     assert "choose another place by --out" in said
+
+
+def test_a_label_without_a_box_is_on_the_page(rich: SmallLake) -> None:
+    counts = dict.fromkeys((t.NUM_BOXES_TRAIN, t.NUM_BOXES_VALIDATION, t.NUM_BOXES_TEST), 0)
+    plum = {t.LABEL_MID: "/m/0plum", t.CLASS_NAME: "Plum", t.PARENT_MIDS: [], **counts}
+    rich.add(t.CLASSES, plum)
+    page = report(rich, "--set", "dataset.classes=[Apple, Pear, Plum]")
+    (row,) = [row for row in page.table(CATEGORIES) if row[0] == "Plum"]
+    assert row == ["Plum", *["0"] * 7]
+    assert "No box is kept of Plum, Quince." in page.text
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("reject", "No near-duplicates are on record."),
+        ("ignore", "Nobody has looked for near-duplicates yet."),
+        (None, "Nobody has looked for near-duplicates yet."),
+    ],
+)
+def test_whether_anybody_looked_for_near_duplicates_is_told_by_the_datasets_own_build(
+    rich: SmallLake, tmp_path: Path, rule: str | None, said: str
+) -> None:
+    out = tmp_path / "pears.html"
+    if rule is not None:
+        values = rich.settings.model_dump(mode="json")
+        values["dataset"]["near_duplicates"]["rule"] = rule
+        built = {t.DATASET: "pears", t.SETTINGS: json.dumps(values)}
+        rich.add(t.RUNS, rich.run("r9", "build_examples", **built))
+    arguments = ["--set", "dataset.name=pears", "--out", str(out)]
+    assert main(["report-dataset", "--conf", rich.conf, *arguments]) == 0
+    assert said in parse_page(out.read_text(encoding="utf-8")).text
 
 
 def test_the_entry_of_spark_submit_takes_the_same_arguments(

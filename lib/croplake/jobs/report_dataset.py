@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -15,7 +16,8 @@ from croplake import storage
 from croplake import tables as t
 from croplake.errors import IncompleteError, InputDataError, SettingsError
 from croplake.fetching.crop import Recipe
-from croplake.jobs.context import JobContext
+from croplake.jobs import build_examples
+from croplake.jobs.context import JobContext, latest_runs
 from croplake.jobs.fetch_plan import recipe_of
 from croplake.jobs.report_crops import (
     duplicates_of,
@@ -23,6 +25,7 @@ from croplake.jobs.report_crops import (
     gallery_crops,
     read_crops,
 )
+from croplake.jobs.select_boxes import dataset_labels
 from croplake.lake import spark_schema
 from croplake.report import measures as m
 from croplake.report.charts import Bins
@@ -43,7 +46,14 @@ from croplake.tables import Table
 REPORTS: Final = "reports"
 """The folder of a lake where its pages lie."""
 
-_READS: Final = (t.PHOTOS, t.SELECTED_BOXES, t.CROPS, t.NEAR_DUPLICATES, t.EXAMPLES)
+_READS: Final = (
+    t.CLASSES,
+    t.PHOTOS,
+    t.SELECTED_BOXES,
+    t.CROPS,
+    t.NEAR_DUPLICATES,
+    t.EXAMPLES,
+)
 _MAX_LICENCES: Final = 20
 _MAX_AUTHORS: Final = 10
 
@@ -52,7 +62,7 @@ def run(context: JobContext) -> None:
     """All that the lake has of the dataset → one HTML file.
 
     Raises:
-        SettingsError: the page cannot go where it should.
+        SettingsError: the page cannot go where it should, or the spec names an unknown class.
         InputDataError: no box of the dataset has been judged yet.
         IncompleteError: the page could not be written.
     """
@@ -108,7 +118,7 @@ def _measure(context: JobContext) -> DatasetFigures:
     kept = selected.where(F.col(t.REJECT_REASON).isNull())
     built = _of_dataset(context, _rows(context, t.EXAMPLES))
     examples = m.count_by(built, t.CATEGORY, t.SPLIT, t.REJECT_REASON).collect()
-    has_looked = t.NEAR_DUPLICATES.name in context.pinned
+    labels = dataset_labels(context) if t.CLASSES.name in context.pinned else []
     near_duplicates = _of_dataset(context, _rows(context, t.NEAR_DUPLICATES))
     tallied = m.tally_boxes(kept).collect()
     num_photos = kept.select(t.IMAGE_ID).distinct().count()
@@ -118,16 +128,17 @@ def _measure(context: JobContext) -> DatasetFigures:
         tries = m.count_by(tried, t.CATEGORY, t.HAS_CROP, t.SOURCE, t.STATUS).collect()
         fetched = _fetched(tries, fates) if tries else None
         of_categories = gallery_crops(context, fates)
-        of_groups = m.choose_duplicates(near_duplicates, fates).collect() if has_looked else []
+        of_groups = m.choose_duplicates(near_duplicates, fates).collect()
     finally:
         fates.unpersist()
     crops = read_crops(context, [*of_categories, *of_groups])
+    duplicates = duplicates_of(near_duplicates, of_groups, crops)
     return DatasetFigures(
         dataset=context.settings.dataset.name,
         made_at=made_at,
         versions=context.pinned,
         recipe=_in_words(recipe),
-        categories=_categories(boxes, tries, examples),
+        categories=_categories(labels, boxes, tries, examples),
         num_photos=num_photos,
         box_rejects=_sums(boxes, t.REJECT_REASON),
         sides_frac=_in_bins(tallied, m.SIDE_FRAC, SIDES_FRAC),
@@ -138,7 +149,7 @@ def _measure(context: JobContext) -> DatasetFigures:
         examples=_sums(examples, t.SPLIT) if examples else None,
         example_rejects=_sums(examples, t.REJECT_REASON),
         credit=_credit(context, kept, num_photos),
-        duplicates=duplicates_of(near_duplicates, of_groups, crops) if has_looked else None,
+        duplicates=duplicates if duplicates.num_groups or _has_looked(context) else None,
         galleries=galleries_of(of_categories, crops, context.settings.report.gallery_bytes),
     )
 
@@ -188,8 +199,23 @@ def _fetched(tries: list[Row], fates: DataFrame) -> FetchFigures:
     )
 
 
-def _categories(boxes: list[Row], tries: list[Row], examples: list[Row]) -> list[CategoryFigures]:
-    kept: dict[str, Counter[str]] = {row[t.CATEGORY]: Counter() for row in boxes}
+def _has_looked(context: JobContext) -> bool:
+    """Whether the dataset's last build looked for near-duplicates, be it that it found none."""
+    if t.NEAR_DUPLICATES.name not in context.pinned:
+        return False
+    last = latest_runs(context.lake, context.settings, (build_examples.JOB,))
+    if build_examples.JOB.name not in last:
+        return False
+    dataset = json.loads(last[build_examples.JOB.name][t.SETTINGS])["dataset"]
+    return bool(dataset["near_duplicates"]["rule"] == "reject")
+
+
+def _categories(
+    labels: list[str], boxes: list[Row], tries: list[Row], examples: list[Row]
+) -> list[CategoryFigures]:
+    """Every category that the dataset has a label or a box of."""
+    kept: dict[str, Counter[str]] = {label: Counter() for label in labels}
+    kept |= {row[t.CATEGORY]: Counter() for row in boxes}
     for row in boxes:
         if row[t.REJECT_REASON] is None:
             kept[row[t.CATEGORY]][row[t.SUBSET]] += row[m.NUM]
