@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import zip_longest
 from typing import Final
 
-from croplake.report.credit import licence_name
+from croplake.report.credit import licence_name, readable
 
 _DATA: Final = "data:image/jpeg;base64,"
 
@@ -55,7 +55,8 @@ class GalleryCrop:
     def alt(self) -> str:
         """What a screen reader says in the picture's place."""
         licence = f"licence {licence_name(self.license)}" if self.license else "no licence given"
-        author = f"by {self.author}" if self.author else "author not given"
+        name = readable(self.author)
+        author = f"by {name}" if name else "author not given"
         return f"{self.category}, crop of photo {self.image_id}, {licence}, {author}"
 
 
