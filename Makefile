@@ -34,7 +34,7 @@ bench: $(addprefix bench-,$(patsubst tests/benchmarks/bench_%.py,%,$(wildcard te
 bench-catalog: $(READERS_READY)
 
 bench-%: $(READY)
-	$(BIN)/python -m tests.benchmarks.bench_$*
+	$(BIN)/python -m tests.benchmarks.bench_$(subst -,_,$*)
 
 faults: $(READY) ## Write the fault cases and what came of them in a run of fetch_crops
 	$(BIN)/python -m tests.faults.page > tests/faults/README.md

@@ -20,7 +20,8 @@ from croplake.errors import InputDataError
 from croplake.lake import Lake
 from croplake.storage import local_path
 from tests.jobs.conftest import WholeWay
-from tests.jobs.world import rows_of, run
+from tests.jobs.small_lake import PHOTO_A, PHOTO_B, PHOTO_C, SmallLake
+from tests.jobs.world import rows_of, run, said_by
 
 
 def with_dataset(way: WholeWay, folder: Path, **changes: object) -> Settings:
@@ -138,6 +139,43 @@ def test_look_alikes_stay_in_the_most_protected_split_of_their_group(
     run(spark, "build_examples", ignoring)
     assert rows_of(ignoring, "near_duplicates") == []
     assert all(row[t.REJECT_REASON] is None for row in rows_of(ignoring, "examples"))
+
+
+@pytest.mark.parametrize(
+    ("hashes", "said", "counted"),
+    [
+        (
+            [0, 1, 2],
+            "6 buckets of more than 2 dHashes (at most 3) were not compared",
+            {"buckets of look-alikes not compared": 6},
+        ),
+        (
+            [0, 0, 0],
+            "1 dHashes have more than 2 photos (at most 3)",
+            {"dHashes of more photos than are compared": 1},
+        ),
+    ],
+    ids=["bucket", "dHash"],
+)
+def test_what_the_cap_leaves_uncompared_is_said_and_counted(
+    small: SmallLake, hashes: list[int], said: str, counted: dict[str, int]
+) -> None:
+    uneven = bytes(range(0, 144, 3))
+    looks = {PHOTO_A: uneven, PHOTO_B: uneven, PHOTO_C: bytes(100 + value for value in uneven)}
+    crops = rows_of(small.settings, "crops")
+    for (image_id, colors), dhash in zip(looks.items(), hashes, strict=True):
+        look = {t.PHOTO_DHASH: dhash, t.PHOTO_COLORS: colors}
+        crops = [row | look if row[t.IMAGE_ID] == image_id else row for row in crops]
+    small.put(t.CROPS, *crops)
+    values = small.settings.model_dump()
+    values["dataset"]["near_duplicates"]["max_bucket"] = 2
+    settings = Settings.model_validate(values)
+    printed = said_by(small.spark, "build_examples", settings)
+    assert f"near-duplicates: {said}" in printed
+    assert "dataset.near_duplicates.max_bucket" in printed
+    run_row = max(rows_of(settings, "runs"), key=lambda row: row[t.STARTED_AT])
+    counts = dict(run_row[t.COUNTS])
+    assert {name: counts[name] for name in counts if name not in t.SPLITS} == counted
 
 
 @pytest.mark.parametrize("rule", ["cap", "downsample"])

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import os
 import shutil
+import zlib
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from rich.console import Console
 
-from croplake import open_lake
+from croplake import open_lake, storage
 from croplake import tables as t
 from croplake.cli import main
+from croplake.jobs.context import JobContext
 from croplake.jobs.entry import main as job_main
+from croplake.jobs.report_crops import crop_files
 from croplake.report.dataset import ASPECT_RATIOS, SIDES_FRAC, SIDES_PX
 from croplake.storage import local_path
 from tests.html_page import Page, parse_page
@@ -236,32 +243,77 @@ def test_near_duplicates_are_shown_by_the_first_crop_of_each_photo(page: Page) -
     ]
 
 
-def test_a_gallery_has_the_first_crops_of_its_category_made_small(
-    rich: SmallLake, page: Page
-) -> None:
+def by_files(small: SmallLake, *box_ids: str) -> list[tuple[str, Path]]:
+    """Boxes with the files of their crops, in the order in which a page takes them."""
+    partition = {t.RECIPE_ID: small.crop("a1")[t.RECIPE_ID], t.HAS_CROP: "true"}
+    files = map(local_path, small.lake.reader.files("crops", partition=partition))
+    found = [
+        (zlib.crc32(file.name.encode()), box_id, file)
+        for file in files
+        for box_id in pq.ParquetFile(file).read([t.BOX_ID])[0].to_pylist()
+        if box_id in box_ids
+    ]
+    return [(box_id, file) for _, box_id, file in sorted(found)]
+
+
+def test_a_gallery_has_some_crops_of_its_category_made_small(rich: SmallLake, page: Page) -> None:
     assert len(page.all("img")) == 3 + 7
     settings = ["--set", "report.crops_per_category=2", "--set", "report.thumbnail_side_px=16"]
     images = report(rich, *settings).all("img")[3:]
     shown = [(e["alt"].split(",")[0], e["alt"].split(",")[1][-16:]) for e in images]
+    photos = {"a": PHOTO_A, "b": PHOTO_B, "c": PHOTO_C, "e": PHOTO_E}
     assert shown == [
-        ("Apple", PHOTO_A),
-        ("Apple", PHOTO_B),
-        ("Pear", PHOTO_A),
-        ("Pear", PHOTO_B),
+        *(("Apple", photos[box_id[0]]) for box_id, _ in by_files(rich, "a1", "b1", "c1")[:2]),
+        *(("Pear", photos[box_id[0]]) for box_id, _ in by_files(rich, "a2", "b2", "c2", "e6")[:2]),
     ]
     for element in images:
         content = base64.b64decode(element["src"].partition(",")[2])
         with Image.open(io.BytesIO(content)) as image:
-            assert image.size == (16, 11)
-        assert (element["width"], element["height"]) == ("16", "11")
+            assert max(image.size) == 16
+            assert (element["width"], element["height"]) == tuple(map(str, image.size))
     num_bytes = sum(len(element["src"]) for element in images)
     bounded = report(rich, *settings, "--set", f"report.gallery_bytes={num_bytes - 1}")
     assert [e["src"] for e in bounded.all("img")[3:]] == [e["src"] for e in images[:3]]
 
 
+def test_pictures_are_read_of_few_files(rich: SmallLake) -> None:
+    """The first boxes by their ids lie in four files, and two of these are enough."""
+    shutil.rmtree(rich.folder / "near_duplicates")
+    apples = ["a1", "b1", "c1"]
+    for number in range(4):
+        added = [f"{place}{number}" for place in range(4)]
+        rich.add(t.SELECTED_BOXES, *(selected(box_id, PHOTO_A) for box_id in added))
+        rich.add(t.CROPS, *(rich.crop("a1") | {t.BOX_ID: box_id} for box_id in added))
+        apples += added
+    settings = ["--set", "report.crops_per_category=4"]
+    before = report(rich, *settings).all("img")
+    wanted = [*by_files(rich, *apples)[:4], *by_files(rich, "a2", "b2", "c2", "e6")]
+    unread = {file for _, file in by_files(rich, *apples)} - {file for _, file in wanted}
+    assert len(unread) >= 2
+    for file in unread:
+        spoil_pictures(file)
+    assert [e["src"] for e in report(rich, *settings).all("img")] == [e["src"] for e in before]
+    assert len(before) == 8
+    context = JobContext(rich.spark, rich.settings, rich.lake, Console(quiet=True))
+    context.pinned = {"crops": rich.lake.version(t.CROPS)}
+    opened = crop_files(context, {zlib.crc32(file.name.encode()) for _, file in wanted})
+    assert {local_path(file) for file in opened} == {file for _, file in wanted}
+
+
+def spoil_pictures(file: Path) -> None:
+    """Nothing but the pictures, so that only who looks at them stumbles."""
+    footer = pq.ParquetFile(file).metadata
+    pictures = footer.row_group(0).column(footer.schema.names.index(t.JPEG))
+    start = pictures.dictionary_page_offset or pictures.data_page_offset
+    content = bytearray(file.read_bytes())
+    end = start + pictures.total_compressed_size
+    content[start:end] = b"\xff" * pictures.total_compressed_size
+    file.write_bytes(content)
+
+
 def test_the_page_names_the_versions_it_is_of(first_rich: SmallLake, page: Page) -> None:
     lake = open_lake(first_rich.settings.lake.root)
-    names = ("photos", "selected_boxes", "crops", "near_duplicates", "examples")
+    names = ("classes", "photos", "selected_boxes", "crops", "near_duplicates", "examples")
     found = page.counts("Versions of the tables")
     assert found == {name: lake.version(name) for name in names}
 
@@ -295,7 +347,7 @@ def test_before_fetching_the_page_says_that_there_are_no_crops(rich: SmallLake) 
     assert "Nobody has looked for near-duplicates yet." in page.text
     assert "The lake has no table of photos" in page.text
     assert page.all("img") == []
-    assert page.counts("Versions of the tables").keys() == {"selected_boxes"}
+    assert page.counts("Versions of the tables").keys() == {"classes", "selected_boxes"}
 
 
 def test_crops_of_other_recipes_or_datasets_are_not_this_pages(
@@ -330,6 +382,72 @@ def test_what_cannot_be_reported_is_an_error_with_a_way_out(
     assert f"--out {tmp_path}: is a folder; expected the file" in capsys.readouterr().err
     assert main([*command, "--set", f"lake.root={tmp_path}/none"]) == 4
     assert "has no table selected_boxes" in capsys.readouterr().err
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(
+    rich: SmallLake,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # There is no such dataset either, which nobody finds out: the place is looked at first.
+    command = ["report-dataset", "--conf", rich.conf, "--set", "dataset.name=nuts", "--out"]
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    for below in ("x.html", "a/b/x.html"):
+        assert main([*command, str(file / below)]) == 2
+        said = capsys.readouterr().err
+        assert f"--out {file / below}: {file} is no folder; expected one, or nothing yet" in said
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    assert main([*command, str(tmp_path / "a" / "x.html")]) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path} cannot be written to; expected a folder that can" in said
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_page_that_fails_to_be_written_is_incomplete(
+    rich: SmallLake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(uri: str, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(storage, "write_bytes", fail)
+    assert main(["report-dataset", "--conf", rich.conf]) == 3
+    said = capsys.readouterr().err
+    assert "reports/fruit.html: the page could not be written ([Errno 28] No space left" in said
+    assert "choose another place by --out" in said
+
+
+def test_a_label_without_a_box_is_on_the_page(rich: SmallLake) -> None:
+    counts = dict.fromkeys((t.NUM_BOXES_TRAIN, t.NUM_BOXES_VALIDATION, t.NUM_BOXES_TEST), 0)
+    plum = {t.LABEL_MID: "/m/0plum", t.CLASS_NAME: "Plum", t.PARENT_MIDS: [], **counts}
+    rich.add(t.CLASSES, plum)
+    page = report(rich, "--set", "dataset.classes=[Apple, Pear, Plum]")
+    (row,) = [row for row in page.table(CATEGORIES) if row[0] == "Plum"]
+    assert row == ["Plum", *["0"] * 7]
+    assert "No box is kept of Plum, Quince." in page.text
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("reject", "No near-duplicates are on record."),
+        ("ignore", "Nobody has looked for near-duplicates yet."),
+        (None, "Nobody has looked for near-duplicates yet."),
+    ],
+)
+def test_whether_anybody_looked_for_near_duplicates_is_told_by_the_datasets_own_build(
+    rich: SmallLake, tmp_path: Path, rule: str | None, said: str
+) -> None:
+    out = tmp_path / "pears.html"
+    if rule is not None:
+        values = rich.settings.model_dump(mode="json")
+        values["dataset"]["near_duplicates"]["rule"] = rule
+        built = {t.DATASET: "pears", t.SETTINGS: json.dumps(values)}
+        rich.add(t.RUNS, rich.run("r9", "build_examples", **built))
+    arguments = ["--set", "dataset.name=pears", "--out", str(out)]
+    assert main(["report-dataset", "--conf", rich.conf, *arguments]) == 0
+    assert said in parse_page(out.read_text(encoding="utf-8")).text
 
 
 def test_the_entry_of_spark_submit_takes_the_same_arguments(

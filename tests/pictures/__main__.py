@@ -1,4 +1,4 @@
-"""The README's pictures, drawn from the demo's world: what plan-fetch prints, a dataset's page."""
+"""The README's pictures, drawn from a world like the demo's: plan-fetch's print, a page."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 from rich.console import Console
 
+from croplake.conf import Settings
 from croplake.conf.loading import load_settings
 from croplake.jobs.way import JOBS, run_job, run_look
 from croplake.jobs.world import world_served
@@ -28,10 +29,10 @@ _COLUMNS: Final = 100
 
 
 def main() -> None:
-    """Runs the jobs up to the examples in a lake of its own, looks twice, draws both."""
+    """Runs the jobs up to the examples in a world and a lake of its own, looks twice, draws."""
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
-    settings = load_settings("conf/local.yaml", overrides=[f"lake.root={WORK}/lake"])
+    settings = settings_of_own()
     by_name = {job.name: job for job in JOBS}
     quiet = Console(quiet=True)
     with (
@@ -49,6 +50,16 @@ def main() -> None:
     # The fonts would be fetched by whoever looks; any monospaced one will do.
     (FOLDER / "plan_fetch.svg").write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.S))
     photograph(PAGE, FOLDER / "report_dataset.png")
+
+
+def settings_of_own() -> Settings:
+    """The demo's, in folders that nothing else uses: the demo's world remembers who asked for what.
+
+    Busy photos are there at the second time of asking, so after a demo the pictures would differ.
+    """
+    demo = load_settings("conf/local.yaml", overrides=[f"lake.root={WORK}/lake"])
+    own = demo.model_dump_json().replace("build/miniature", f"{WORK}/miniature")
+    return Settings.model_validate_json(own)
 
 
 def photograph(page: Path, picture: Path) -> None:

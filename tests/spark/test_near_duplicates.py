@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from croplake import tables as t
 from croplake.conf import NearDuplicatesSpec
-from croplake.examples.near_duplicates import (
-    alike_pairs,
-    into_buckets,
-    large_buckets,
-    reject_near_duplicates,
-    same_bytes,
-)
+from croplake.examples.look_alikes import join_groups
+from croplake.examples.near_duplicates import fewer_pairs, reject_near_duplicates
+from croplake.jobs.near_duplicates import FoundGroups, find_groups
 from croplake.lake import spark_schema
 
 SCHEMA = (
@@ -26,83 +23,145 @@ SCHEMA = (
 )
 Look = tuple[str, str, int, bytes, float]
 MASK = (1 << 64) - 1
+ONE_HASH = 0x0F0F << 20
+UNEVEN = bytes(range(0, 192, 4))
+FLAT = bytes([200] * 48)
 
 
 def signed(bits: int) -> int:
     return bits - (1 << 64) if bits >= 1 << 63 else bits
 
 
-def photo(number: int, dhash: int, rng: random.Random, colors: bytes | None = None) -> Look:
-    return (
-        f"{number:016x}",
-        f"sha{number}",
-        signed(dhash),
-        colors or bytes(rng.randrange(256) for _ in range(48)),
-        1.5,
-    )
+def photo(number: int, dhash: int, colors: bytes, *, sha: str | None = None) -> Look:
+    return (f"{number:016x}", sha or f"sha{number}", signed(dhash), colors, 1.5)
+
+
+def random_colors(rng: random.Random) -> bytes:
+    """Without the brightest, so that there is something brighter."""
+    return bytes(rng.randrange(200) for _ in range(48))
+
+
+def brighter(colors: bytes, by: int) -> bytes:
+    return bytes(value + by for value in colors)
 
 
 def looks_with_near_ones(rng: random.Random) -> list[Look]:
-    """Random photos, and for some of them another at each distance from 0 to 6 bits."""
+    """Random photos; of every third, others at each distance from 0 to 6 bits, twice.
+
+    They are brighter step by step: neighbours in colour look alike, and others do not, so that
+    photos of one hash, too, are a group by those between them.
+    """
     looks: list[Look] = []
-    for _ in range(300):
-        dhash = rng.getrandbits(64)
-        looks.append(photo(len(looks), dhash, rng))
-        for distance in range(7) if len(looks) % 3 == 0 else ():
+    numbers = rng.sample(range(10_000), 10_000)
+    for place in range(200):
+        dhash, colors = rng.getrandbits(64), random_colors(rng)
+        looks.append(photo(numbers.pop(), dhash, colors))
+        steps = rng.sample(range(14), 14)
+        for distance in (0, 0, 1, 2, 3, 4, 5, 6) if place % 3 == 0 else ():
             flipped = sum(1 << bit for bit in rng.sample(range(64), distance))
-            looks.append(photo(len(looks), dhash ^ flipped, rng, looks[-1][3]))
+            for _ in range(rng.randrange(1, 3)):
+                if steps:
+                    step = brighter(colors, 4 * steps.pop())
+                    looks.append(photo(numbers.pop(), dhash ^ flipped, step))
     return looks
 
 
-def pairs_of(
-    spark: SparkSession, looks: list[Look], spec: NearDuplicatesSpec
-) -> tuple[set[tuple[str, str]], int]:
-    frame = spark.createDataFrame(looks, SCHEMA)
-    buckets = into_buckets(frame, spec)
-    too_large = large_buckets(buckets, spec)
-    rows = alike_pairs(buckets, too_large, frame, spec).collect()
-    pairs = [(row["first_id"], row[t.IMAGE_ID]) for row in rows]
-    assert len(set(pairs)) == len(pairs)
-    return set(pairs), too_large.count()
+def is_alike(one: Look, other: Look, max_distance: int) -> bool:
+    if ((one[2] ^ other[2]) & MASK).bit_count() > max_distance:
+        return False
+    colors = [np.frombuffer(look[3], np.uint8).astype(float) for look in (one, other)]
+    return bool(np.abs(colors[0] - colors[1]).mean() <= 10)
 
 
-def distance(one: Look, other: Look) -> int:
-    return ((one[2] ^ other[2]) & MASK).bit_count()
+def found_in(
+    spark: SparkSession, looks: list[Look], spec: NearDuplicatesSpec | None = None
+) -> FoundGroups:
+    return find_groups(spark, spark.createDataFrame(looks, SCHEMA), spec or NearDuplicatesSpec())
+
+
+def members(found: FoundGroups) -> set[tuple[int, ...]]:
+    """The numbers of the photos of each group."""
+    groups: dict[str, list[int]] = {}
+    for image_id, group_id in found.groups.items():
+        groups.setdefault(group_id, []).append(int(image_id, 16))
+    return {tuple(sorted(numbers)) for numbers in groups.values()}
 
 
 @pytest.mark.parametrize("max_distance", [0, 3, 5])
-def test_the_pairs_are_those_of_comparing_all(spark: SparkSession, max_distance: int) -> None:
+def test_the_groups_are_those_of_comparing_all_pairs(
+    spark: SparkSession, max_distance: int
+) -> None:
     looks = looks_with_near_ones(random.Random(max_distance))
-    spec = NearDuplicatesSpec(max_distance=max_distance)
-    found, num_large = pairs_of(spark, looks, spec)
-    expected = set()
-    for one in looks:
-        for other in looks:
-            if one[0] < other[0] and distance(one, other) <= max_distance:
-                colors = [np.frombuffer(each[3], np.uint8).astype(float) for each in (one, other)]
-                if np.abs(colors[0] - colors[1]).mean() <= 10:
-                    expected.add((one[0], other[0]))
-    assert found == expected
-    assert len(expected) > 50
-    assert num_large == 0
+    found = found_in(spark, looks, NearDuplicatesSpec(max_distance=max_distance))
+    expected = join_groups(
+        (one[0], other[0])
+        for one, other in combinations(looks, 2)
+        if is_alike(one, other, max_distance)
+    )
+    assert found == FoundGroups(expected, [], [])
+    assert len(set(expected.values())) > 50
 
 
-def test_photos_with_the_same_bytes_meet_without_being_compared(spark: SparkSession) -> None:
+def test_photos_of_one_hash_are_a_group_by_those_between_them(spark: SparkSession) -> None:
+    steps = [brighter(UNEVEN, by) for by in (0, 8, 16, 40)]
+    looks = [photo(number, ONE_HASH, colors) for number, colors in enumerate(steps)]
+    looks.append(photo(4, ONE_HASH ^ 1, brighter(UNEVEN, 24)))  # like 2 alone
+    assert members(found_in(spark, looks)) == {(0, 1, 2, 4)}
+
+
+def test_photos_with_the_same_bytes_are_a_group_and_are_compared_once(spark: SparkSession) -> None:
     rng = random.Random(1)
-    looks = [photo(number, rng.getrandbits(64), rng) for number in range(4)]
-    looks = [(look[0], "same" if number else "own", *look[2:]) for number, look in enumerate(looks)]
-    rows = same_bytes(spark.createDataFrame(looks, SCHEMA)).collect()
-    firsts = {row[t.IMAGE_ID]: row["first_id"] for row in rows}
-    assert firsts == {looks[2][0]: looks[1][0], looks[3][0]: looks[1][0]}
+    looks = [
+        photo(number, rng.getrandbits(64), random_colors(rng), sha="same" if number else "own")
+        for number in range(4)
+    ]
+    looks.append(photo(4, looks[1][2], looks[1][3]))  # like the first of them
+    looks.append(photo(5, looks[2][2], looks[2][3]))  # like another, which is not looked at
+    assert members(found_in(spark, looks)) == {(1, 2, 3, 4)}
+
+
+def test_flat_pictures_are_a_group_by_their_bytes_alone(spark: SparkSession) -> None:
+    looks = [photo(number, 0, FLAT) for number in range(3)]
+    looks += [photo(number, 0, FLAT, sha="same") for number in (3, 4)]
+    assert members(found_in(spark, looks)) == {(3, 4)}
+    uneven = [photo(number, 0, UNEVEN) for number in range(3)]
+    assert members(found_in(spark, uneven)) == {(0, 1, 2)}
 
 
 def test_buckets_beyond_the_cap_are_told_and_not_compared(spark: SparkSession) -> None:
-    rng = random.Random(2)
-    looks = [photo(number, 0x0F0F << 20, rng, bytes(range(48))) for number in range(30)]
-    found, num_large = pairs_of(spark, looks, NearDuplicatesSpec(max_bucket=20))
-    assert (found, num_large) == (set(), 10)
-    found, num_large = pairs_of(spark, looks, NearDuplicatesSpec(max_bucket=30))
-    assert (len(found), num_large) == (30 * 29 // 2, 0)
+    looks = [photo(number, ONE_HASH ^ number, UNEVEN) for number in range(30)]
+    looks.append(photo(30, ONE_HASH, UNEVEN))
+    found = found_in(spark, looks, NearDuplicatesSpec(max_bucket=20))
+    # They differ in the first of five bands: six pairs are left of the other four.
+    assert (found.large_buckets, found.crowded_hashes) == ([30] * 6, [])
+    assert members(found) == {(0, 30)}
+    found = found_in(spark, looks, NearDuplicatesSpec(max_bucket=30))
+    assert (found.large_buckets, found.crowded_hashes) == ([], [])
+    assert members(found) == {tuple(range(31))}
+
+
+@pytest.mark.parametrize(("crowded", "other"), [(ONE_HASH, ONE_HASH ^ 1), (ONE_HASH ^ 1, ONE_HASH)])
+def test_photos_of_one_hash_beyond_the_cap_are_compared_with_the_first_ones(
+    spark: SparkSession, crowded: int, other: int
+) -> None:
+    looks = [photo(number, crowded, UNEVEN) for number in range(24)]
+    looks += [photo(number, crowded, brighter(UNEVEN, 40)) for number in (24, 25)]
+    looks.append(photo(26, other, UNEVEN))
+    looks.append(photo(27, other, brighter(UNEVEN, 40)))
+    found = found_in(spark, looks, NearDuplicatesSpec(max_bucket=20))
+    assert (found.large_buckets, found.crowded_hashes) == ([], [26])
+    assert members(found) == {(*range(24), 26)}
+    found = found_in(spark, looks, NearDuplicatesSpec(max_bucket=26))
+    assert (found.large_buckets, found.crowded_hashes) == ([], [])
+    assert members(found) == {(*range(24), 26), (24, 25, 27)}
+
+
+def test_a_task_leaves_no_more_pairs_than_photos(spark: SparkSession) -> None:
+    pairs = [(f"{one:02}", f"{other:02}") for one, other in combinations(range(40), 2)]
+    frame = spark.createDataFrame(pairs, f"first_id string, {t.IMAGE_ID} string").coalesce(1)
+    left = fewer_pairs(frame).collect()
+    assert sorted(map(tuple, left)) == [("00", f"{other:02}") for other in range(1, 40)]
+    assert fewer_pairs(frame.limit(0)).collect() == []
 
 
 def examples_of(spark: SparkSession, rows: list[tuple[str, str]]) -> DataFrame:

@@ -33,6 +33,8 @@ def test_a_pair_is_left_where_colours_and_shape_agree() -> None:
         ("scaled", cells(100, 50), 1.5, cells(104, 48), 1.49),
         ("other colours", cells(100, 50), 1.5, cells(160, 110), 1.5),
         ("other shape", cells(100, 50), 1.5, cells(100, 50), 1.0),
+        ("wider", cells(100, 50), 1.0305, cells(100, 50), 1.0),
+        ("narrower", cells(100, 50), 1.0, cells(100, 50), 1.0305),
     ]
     names = ("name", "colors", "aspect_ratio", "other_colors", "other_aspect_ratio")
     columns = dict(zip(names, map(list, zip(*pairs, strict=True)), strict=True))

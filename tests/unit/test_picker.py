@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -143,6 +143,11 @@ def test_the_most_specific_category_may_win(close: str, far: str) -> None:
     assert pick(x=far_ones, y=close_ones, on_overlap="most_specific")["b"] == "y"
 
 
+def test_the_closest_of_a_categorys_patterns_counts() -> None:
+    found = pick(x=["*cycle", "Bicycle"], y=["Land vehicle/**"], on_overlap="most_specific")
+    assert (found["b"], found["mc"]) == ("x", "y")
+
+
 def test_two_categories_that_are_equally_specific_are_an_error() -> None:
     message = error_of(a=["Land vehicle/**"], b=["Sports equipment/**"], on_overlap="most_specific")
     assert "class Bicycle falls into two categories, equally specifically" in message
@@ -176,26 +181,52 @@ def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(child)
 
 
-def below_by_hand(mid: str) -> set[str]:
-    """All labels in the subtrees of every node that carries the label."""
-    tops = [node for node in nodes(TREE) if node["LabelName"] == mid]
-    return {mid, *(node["LabelName"] for top in tops for node in nodes(top))}
+def steps_by_hand(node: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Every label in a node's subtree, and how far down it is."""
+    yield node["LabelName"], 0
+    for child in node.get("Subcategory", []):
+        yield from ((mid, steps + 1) for mid, steps in steps_by_hand(child))
 
 
-def match_by_hand(pattern: str) -> set[str]:
+def below_by_hand(mid: str) -> dict[str, int]:
+    """The labels in the subtrees of every node that carries the label, the shortest way to each."""
+    found = {mid: 0}
+    for top in nodes(TREE):
+        if top["LabelName"] == mid:
+            for label, steps in steps_by_hand(top):
+                found[label] = min(found.get(label, steps), steps)
+    return found
+
+
+def match_by_hand(pattern: str) -> dict[str, tuple[int, int]]:
+    """The classes of a pattern, and how loosely it names each: by name, by subtree, by glob."""
     if pattern.endswith("/**"):
         (top,) = match_by_hand(pattern[:-3])
-        return below_by_hand(top)
+        return {mid: (1, steps) for mid, steps in below_by_hand(top).items()}
     if pattern in NAMES:
-        return {pattern}
-    return {mid for mid, name in NAMES.items() if fnmatchcase(name.lower(), pattern.lower())}
+        return {pattern: (0, 0)}
+    kind = 2 if "*" in pattern else 0
+    fits = (mid for mid, name in NAMES.items() if fnmatchcase(name.lower(), pattern.lower()))
+    return dict.fromkeys(fits, (kind, 0))
+
+
+def settle_by_hand(claims: list[tuple[tuple[int, int], str]], on_overlap: Overlap) -> str | None:
+    """The category of a class that patterns claim; None where that is an error."""
+    of_category: dict[str, list[tuple[int, int]]] = {}
+    for rank, category in claims:
+        of_category.setdefault(category, []).append(rank)
+    if on_overlap == "first" or len(of_category) == 1:
+        return claims[0][1]
+    if on_overlap == "error":
+        return None
+    best = min(rank for rank, _ in claims)
+    winners = [category for category, ranks in of_category.items() if min(ranks) == best]
+    return winners[0] if len(winners) == 1 else None
 
 
 @pytest.mark.parametrize("mid", sorted(NAMES))
 def test_what_lies_below_a_real_class_is_what_its_json_nests(mid: str) -> None:
-    found = Hierarchy(REAL).below(mid)
-    assert set(found) == below_by_hand(mid)
-    assert found[mid] == 0
+    assert Hierarchy(REAL).below(mid) == below_by_hand(mid)
 
 
 def test_every_way_down_to_a_real_class_is_in_its_json() -> None:
@@ -212,9 +243,14 @@ def test_every_way_down_to_a_real_class_is_in_its_json() -> None:
     assert found == expected
 
 
+TRAFFIC = ("Vehicle", "Land vehicle", "Car", "Limousine", "Van", "Watercraft", "Boat")
+RELATED = [mid for mid, name in NAMES.items() if name in TRAFFIC]
+"""Each below some of the others, so that drawn patterns often name the same classes."""
+
+
 @st.composite
 def patterns(draw: st.DrawFn) -> str:
-    mid = draw(st.sampled_from(sorted(NAMES)))
+    mid = draw(st.sampled_from(sorted(NAMES)) | st.sampled_from(RELATED))
     name = NAMES[mid]
     spelled = draw(st.sampled_from([name, name.upper(), name.lower(), mid]))
     kind = draw(st.sampled_from(["name", "subtree", "keyword"]))
@@ -224,25 +260,32 @@ def patterns(draw: st.DrawFn) -> str:
     return spelled + ("/**" if kind == "subtree" else "")
 
 
+@pytest.mark.parametrize("on_overlap", get_args(Overlap))
 @settings(deadline=None, max_examples=150)
 @given(
-    st.lists(patterns(), min_size=1, max_size=4),
-    st.lists(patterns(), max_size=2),
-    st.dictionaries(st.sampled_from(["one", "two"]), st.lists(patterns(), min_size=1, max_size=2)),
+    classes=st.lists(patterns(), min_size=1, max_size=4),
+    exclude=st.lists(patterns(), max_size=2),
+    categories=st.dictionaries(
+        st.sampled_from(["one", "two"]), st.lists(patterns(), min_size=1, max_size=2)
+    ),
 )
 def test_any_mix_of_patterns_picks_what_a_plain_reading_of_the_hierarchy_does(
-    classes: list[str], exclude: list[str], categories: dict[str, list[str]]
+    on_overlap: Overlap,
+    classes: list[str],
+    exclude: list[str],
+    categories: dict[str, list[str]],
 ) -> None:
     excluded = {mid for pattern in exclude for mid in match_by_hand(pattern)}
-    expected: dict[str, str] = {}
-    for category, wanted in categories.items():
-        for pattern in wanted:
-            expected = dict.fromkeys(match_by_hand(pattern), category) | expected
-    for pattern in classes:
-        expected = {mid: NAMES[mid] for mid in match_by_hand(pattern)} | expected
-    expected = {mid: category for mid, category in expected.items() if mid not in excluded}
-    choice = ClassChoice(classes, exclude, categories, "first")
-    if not expected or set(categories) - set(expected.values()):
+    wanted = [(pattern, category) for category, some in categories.items() for pattern in some]
+    claims: dict[str, list[tuple[tuple[int, int], str]]] = {}
+    for pattern, category in [*wanted, *((pattern, "") for pattern in classes)]:
+        for mid, rank in match_by_hand(pattern).items():
+            if mid not in excluded:
+                claims.setdefault(mid, []).append((rank, category or NAMES[mid]))
+    expected = {mid: settle_by_hand(found, on_overlap) for mid, found in claims.items()}
+    settled = set(expected.values())
+    choice = ClassChoice(classes, exclude, categories, on_overlap)
+    if not settled or None in settled or set(categories) - settled:
         with pytest.raises(SettingsError):
             pick_classes(choice, REAL)
     else:

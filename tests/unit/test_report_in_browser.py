@@ -235,3 +235,25 @@ def test_paper_gets_all_crops_and_unfolded_tables(opened: Opened) -> None:
     assert not opened.page.get_by_role("navigation").is_visible()
     opened.page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert opened.page.locator("details:not([open])").count() > 0
+
+
+def test_a_long_title_is_cut_on_a_screen_and_whole_on_paper(
+    browser: Browser, tmp_path: Path
+) -> None:
+    long = "a pear on a table " * 20
+    path = tmp_path / "long.html"
+    galleries = {"Pear": [crop("Pear", 1, title=long)]}
+    path.write_text(dataset_page(dataset_figures(galleries=galleries, duplicates=None)))
+    opened = open_page(browser, path, viewport={"width": 1280, "height": 900})
+    hidden_px = (
+        "(() => { const title = document.querySelector('.crop figcaption > strong + span');"
+        " return title.scrollHeight - title.clientHeight; })()"
+    )
+    assert opened.page.evaluate(hidden_px) > 0
+    opened.page.emulate_media(media="print")
+    assert opened.page.evaluate(hidden_px) <= 0
+    shown = opened.page.locator(".crop figcaption > strong + span")
+    place = shown.bounding_box()
+    assert place is not None
+    assert place["height"] > 5 * 24  # of 24 px a line
+    opened.page.context.close()

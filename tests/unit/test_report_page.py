@@ -10,8 +10,9 @@ import re
 import pytest
 
 from croplake.report.credit import licence_name, safe_link
+from croplake.report.dataset import Author, CreditFigures
 from croplake.report.dataset_page import dataset_page
-from croplake.report.gallery import fit_galleries
+from croplake.report.gallery import address_bytes, fit_galleries
 from tests.html_page import Page, parse_page
 from tests.unit.dataset_figures import CC_BY, HANDLER, HOSTILE, SCRIPT, crop, dataset_figures
 
@@ -149,6 +150,33 @@ def test_a_crop_that_does_not_decode_says_so_and_one_without_an_author_too() -> 
     assert "photo 0000000000000002 by an unknown author licence not given" in page.text
 
 
+@pytest.mark.parametrize("blank", ["", "   ", "\t\n", "\u200b \u00a0"])
+def test_a_link_without_a_text_to_see_gets_one(blank: str) -> None:
+    galleries = {"Pear": [crop("Pear", 1, title=blank, author=blank)]}
+    authors = [Author(blank, "https://www.flickr.com/people/x/", 1), Author(blank, None, 1)]
+    credit = CreditFigures(
+        licences={CC_BY: 2}, num_other_licences=0, num_authors=2, authors=authors
+    )
+    figures = dataset_figures(galleries=galleries, credit=credit, duplicates=None)
+    page = parse_page(dataset_page(figures))
+    texts = {element["href"]: element.text for element in page.all("a")}
+    assert texts["https://www.flickr.com/photos/ann/1"] == "photo 0000000000000001"
+    assert texts["https://www.flickr.com/people/ann/"] == "an unknown author"
+    (alt,) = [element["alt"] for element in page.all("img")]
+    assert alt.endswith("author not given")
+    assert page.counts("Authors with the most photos") == {
+        "https://www.flickr.com/people/x/": 1,
+        "an unknown author": 1,
+    }
+
+
+def test_space_around_a_title_is_left_out() -> None:
+    galleries = {"Pear": [crop("Pear", 1, title="  A  pear \n")]}
+    page = parse_page(dataset_page(dataset_figures(galleries=galleries, duplicates=None)))
+    texts = [element.text for element in page.all("a")]
+    assert "A  pear" in texts
+
+
 def test_headings_landmarks_and_tables_are_what_a_screen_reader_needs(page: Page) -> None:
     (html,) = page.all("html")
     assert html["lang"] == "en"
@@ -236,6 +264,13 @@ def test_a_dataset_without_a_kept_box_still_has_a_page() -> None:
     page = parse_page(dataset_page(dataset_figures(categories=categories, flags={}, fetched=None)))
     assert page.numbers()["boxes kept"] == 0
     assert "No box is kept." in page.text
+
+
+@pytest.mark.parametrize("num_bytes", [0, 1, 2, 3, 4, 300])
+def test_the_length_of_an_address_is_known_before_its_picture(num_bytes: int) -> None:
+    address = crop("Pear", 1, jpeg=b"x" * num_bytes).address
+    assert address is not None
+    assert len(address) == address_bytes(num_bytes)
 
 
 def test_galleries_share_their_room_evenly_and_none_goes_beyond_it() -> None:

@@ -16,6 +16,7 @@ from croplake import tables as t
 from croplake.report.thumbnails import (
     FILES_SCHEMA,
     THUMBNAILS_SCHEMA,
+    expected_bytes,
     make_small,
     read_thumbnails,
 )
@@ -99,6 +100,19 @@ def test_a_small_crop_keeps_its_size_and_any_colours_become_rgb() -> None:
         with Image.open(io.BytesIO(found[t.JPEG])) as image:
             assert (image.size, image.mode) == ((20, 10), "RGB")
         assert (found[t.WIDTH_PX], found[t.HEIGHT_PX]) == (20, 10)
+
+
+@pytest.mark.parametrize(("width", "height"), [(10, 8), (64, 48), (400, 300), (60, 600)])
+def test_what_a_crop_will_take_is_told_by_its_sides(width: int, height: int) -> None:
+    """More than where it is all of one colour, less than where no two pixels are alike."""
+    said = expected_bytes(width, height, 128)
+    plain = make_small(jpeg(width, height, (1, 2, 3)), 128)
+    noise = np.random.default_rng(1).integers(256, size=(height, width, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "JPEG", quality=95)
+    full = make_small(buffer.getvalue(), 128)
+    assert len(plain[t.JPEG]) < said + 50 < len(full[t.JPEG])
+    assert said - 300 == pytest.approx(plain[t.WIDTH_PX] * plain[t.HEIGHT_PX] / 10, rel=0.1)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no picture", jpeg(50, 50, (1, 2, 3))[:200]])

@@ -166,8 +166,9 @@ class NearDuplicatesSpec(ConfModel):
     max_color_difference: Annotated[float, Field(ge=0, le=255)] = 10.0
     """Second check: greatest mean difference (of 255) of the colours of their 4×4 cells."""
     max_bucket: Annotated[int, Field(ge=2)] = 1000
-    """Photos that are compared with each other in one bucket at most; larger buckets are left out
-    and counted."""
+    """dHashes that one bucket compares, and photos that stand for one dHash, at most: larger
+    buckets are left out, further photos are compared with those that stand for them alone. Both are
+    counted."""
 
 
 class DatasetSpec(ConfModel):

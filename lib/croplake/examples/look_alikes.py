@@ -1,4 +1,4 @@
-"""Which photos look alike: what executors check pair by pair, and what the driver joins."""
+"""Which photos look alike: what executors check pair by pair, and how pairs become groups."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ brighter than its neighbour is noise then."""
 MAX_ASPECT_CHANGE: Final = 0.03
 """Scaling a photo changes its width ÷ height by rounding alone."""
 _GREY: Final = np.array([0.299, 0.587, 0.114])
+_PAIRS: Final = pa.schema([("first_id", pa.string()), ("image_id", pa.string())])
 
 
 def drop_flat(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -43,7 +44,8 @@ def drop_unlike(
             batch.column(f"{name}aspect_ratio").to_numpy() for name in ("", "other_")
         )
         is_like = np.abs(colors - others).mean(axis=(1, 2)) <= max_color_difference
-        is_like &= np.abs(aspects / other_aspects - 1) <= MAX_ASPECT_CHANGE
+        change = np.maximum(aspects, other_aspects) / np.minimum(aspects, other_aspects) - 1
+        is_like &= change <= MAX_ASPECT_CHANGE
         yield batch.filter(pa.array(is_like))
 
 
@@ -67,6 +69,27 @@ def join_groups(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
         low, high = sorted((top_of(one), top_of(other)))
         above[high] = low
     return {photo: top_of(photo) for photo in list(above)}
+
+
+def join_pairs(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Leaves as few pairs as join the same photos.
+
+    Args:
+        batches: pairs, `first_id` and `image_id`.
+
+    Returns:
+        Pairs: each photo that is not its group's first, with that one.
+    """
+    groups = join_groups(_pairs_of(batches))
+    others = [photo for photo, first in groups.items() if photo != first]
+    firsts = [groups[photo] for photo in others]
+    yield pa.RecordBatch.from_pydict({"first_id": firsts, "image_id": others}, schema=_PAIRS)
+
+
+def _pairs_of(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, str]]:
+    for batch in batches:
+        firsts, others = (batch.column(name).to_pylist() for name in _PAIRS.names)
+        yield from zip(firsts, others, strict=True)
 
 
 def _colors(column: pa.Array) -> NDArray[np.float64]:

@@ -1,33 +1,37 @@
 """Near-duplicates among a dataset's photos, found without comparing all pairs.
 
 Two 64-bit hashes that differ in at most d bits, cut into d + 2 bands, agree in two bands at least.
-Photos that share two bands meet in a bucket, and only there are they compared: for d = 3 a bucket
-has about 26 bits, so that millions of photos make small ones.
+Hashes that share two bands meet in a bucket, and only there are they compared: for d = 3 a bucket
+has about 26 bits, so that those of millions of photos make small ones. The photos of hashes that
+are close or the same are then compared by colours and shape.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from functools import partial, reduce
 from itertools import combinations, pairwise
 from typing import Final
 
-import pyarrow as pa
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812
 
 from croplake import tables as t
 from croplake.conf import NearDuplicatesSpec
-from croplake.examples.look_alikes import drop_flat, drop_unlike
+from croplake.examples.look_alikes import drop_flat, drop_unlike, join_pairs
 
 NEAR_DUPLICATE: Final = "near_duplicate"
 PROTECTED_SPLITS: Final = ("test", "validation", "train")
 """The most protected one first."""
 
 BUCKET: Final = "bucket"
+NUM: Final = "num"
 _ASPECT_RATIO: Final = "aspect_ratio"
 _FIRST: Final = "first_id"
+_FIRST_DHASH: Final = "first_dhash"
 _HOME: Final = "home"
+_PLACE: Final = "place"
+_CHECKED: Final = ("colors", _ASPECT_RATIO, "other_colors", "other_aspect_ratio")
+"""What `drop_unlike` looks at."""
 _HASH_BITS: Final = 64
 
 
@@ -63,67 +67,119 @@ def same_bytes(looks: DataFrame) -> DataFrame:
     return joined.where(F.col(t.IMAGE_ID) != F.col(_FIRST)).select(_FIRST, t.IMAGE_ID)
 
 
-def into_buckets(looks: DataFrame, spec: NearDuplicatesSpec) -> DataFrame:
-    """Puts photos where those that look alike meet.
+def photos_by_hash(looks: DataFrame) -> DataFrame:
+    """The photos to compare, numbered among those of the same hash.
 
     Args:
         looks: from `looks_of`; flat pictures, and all but one of those with the same bytes, are
             left out.
+
+    Returns:
+        `image_id`, `photo_dhash`, `photo_colors`, `aspect_ratio` and `place`, from 1 on.
+    """
+    look = F.struct(t.IMAGE_ID, t.PHOTO_DHASH, t.PHOTO_COLORS, _ASPECT_RATIO)
+    photos = looks.groupBy(t.PHOTO_SHA256).agg(F.min(look).alias("photo")).select("photo.*")
+    uneven = photos.mapInArrow(drop_flat, photos.schema)
+    place = F.row_number().over(Window.partitionBy(t.PHOTO_DHASH).orderBy(t.IMAGE_ID))
+    return uneven.withColumn(_PLACE, place)
+
+
+def crowded_hashes(photos: DataFrame, spec: NearDuplicatesSpec) -> DataFrame:
+    """The hashes of more photos than the cap: `photo_dhash` and the `num` of photos.
+
+    Args:
+        photos: from `photos_by_hash`.
+        spec: the cap.
+    """
+    sizes = photos.groupBy(t.PHOTO_DHASH).agg(F.max(_PLACE).alias(NUM))
+    return sizes.where(F.col(NUM) > spec.max_bucket)
+
+
+def into_buckets(photos: DataFrame, spec: NearDuplicatesSpec) -> DataFrame:
+    """Puts hashes where close ones meet.
+
+    Args:
+        photos: from `photos_by_hash`.
         spec: greatest distance.
 
     Returns:
-        `image_id`, `photo_dhash`, `bucket`: several rows a photo.
+        `photo_dhash`, `bucket`: several rows a hash, however many photos have it.
     """
-    one_each = looks.groupBy(t.PHOTO_SHA256).agg(
-        F.min(F.struct(t.IMAGE_ID, t.PHOTO_DHASH, t.PHOTO_COLORS)).alias("photo")
-    )
-    photos = one_each.select("photo.*")
-    uneven = photos.mapInArrow(drop_flat, photos.schema)
+    hashes = photos.where(F.col(_PLACE) == 1)
     keys = _band_keys(F.col(t.PHOTO_DHASH), spec.max_distance + 2)
-    return uneven.select(t.IMAGE_ID, t.PHOTO_DHASH, F.explode(keys).alias(BUCKET))
+    return hashes.select(t.PHOTO_DHASH, F.explode(keys).alias(BUCKET))
 
 
 def large_buckets(buckets: DataFrame, spec: NearDuplicatesSpec) -> DataFrame:
-    """The buckets beyond the cap: `bucket`, `count`. Their photos are not compared there."""
-    sizes = buckets.groupBy(BUCKET).count()
-    return sizes.where(F.col("count") > spec.max_bucket)
+    """The buckets beyond the cap, whose hashes are not compared there: `bucket`, `num` of hashes.
+
+    Args:
+        buckets: from `into_buckets`.
+        spec: the cap.
+    """
+    sizes = buckets.groupBy(BUCKET).agg(F.count("*").alias(NUM))
+    return sizes.where(F.col(NUM) > spec.max_bucket)
 
 
-def alike_pairs(
-    buckets: DataFrame, too_large: DataFrame, looks: DataFrame, spec: NearDuplicatesSpec
-) -> DataFrame:
-    """The pairs that look alike: close hashes, and in a second check like colours and shape.
+def close_hashes(buckets: DataFrame, too_large: DataFrame, spec: NearDuplicatesSpec) -> DataFrame:
+    """The hashes that differ in few bits: `first_dhash` and `photo_dhash`, each pair once.
 
     Args:
         buckets: from `into_buckets`.
         too_large: from `large_buckets`.
-        looks: from `looks_of`.
-        spec: what is alike.
+        spec: greatest distance.
+    """
+    met = buckets.join(F.broadcast(too_large.select(BUCKET)), on=BUCKET, how="left_anti")
+    others = met.select(BUCKET, F.col(t.PHOTO_DHASH).alias(_FIRST_DHASH))
+    one, other = F.col(_FIRST_DHASH), F.col(t.PHOTO_DHASH)
+    is_close = F.bit_count(one.bitwiseXOR(other)) <= spec.max_distance
+    close = met.join(others, on=BUCKET, how="inner").where((one < other) & is_close)
+    return close.select(_FIRST_DHASH, t.PHOTO_DHASH).distinct()
+
+
+def alike_pairs(photos: DataFrame, close: DataFrame, spec: NearDuplicatesSpec) -> DataFrame:
+    """The pairs of close hashes, or of the same one, whose colours and shapes agree too.
+
+    Of a hash of more photos than the cap, the first ones stand for it: the others are compared with
+    these alone, so that what a hash costs grows with its photos, not with their pairs.
+
+    Args:
+        photos: from `photos_by_hash`.
+        close: from `close_hashes`.
+        spec: what is alike, and the cap.
 
     Returns:
         `first_id` and `image_id`, each pair once.
     """
-    met = buckets.join(F.broadcast(too_large.select(BUCKET)), on=BUCKET, how="left_anti")
-    others = met.select(
-        BUCKET, F.col(t.IMAGE_ID).alias(_FIRST), F.col(t.PHOTO_DHASH).alias("first_dhash")
-    )
-    distance = F.bit_count(F.col(t.PHOTO_DHASH).bitwiseXOR(F.col("first_dhash")))
-    close = (
-        met.join(others, on=BUCKET, how="inner")
-        .where((F.col(_FIRST) < F.col(t.IMAGE_ID)) & (distance <= spec.max_distance))
-        .select(_FIRST, t.IMAGE_ID)
-        .distinct()
-    )
-    colors, aspect = F.col(t.PHOTO_COLORS), F.col(_ASPECT_RATIO)
-    one = looks.select(t.IMAGE_ID, colors.alias("colors"), aspect)
-    other = looks.select(
+    colors, aspect, place = F.col(t.PHOTO_COLORS), F.col(_ASPECT_RATIO), F.col(_PLACE)
+    ones = photos.select(t.IMAGE_ID, t.PHOTO_DHASH, colors.alias("colors"), aspect, place)
+    firsts = photos.where(place <= spec.max_bucket).select(
         F.col(t.IMAGE_ID).alias(_FIRST),
+        F.col(t.PHOTO_DHASH).alias(_FIRST_DHASH),
         colors.alias("other_colors"),
         aspect.alias("other_aspect_ratio"),
     )
-    both = close.join(one, on=t.IMAGE_ID, how="inner").join(other, on=_FIRST, how="inner")
-    check = partial(_checked, max_color_difference=spec.max_color_difference)
+    of_one_hash = (
+        ones.where(place > 1)
+        .join(firsts, on=F.col(t.PHOTO_DHASH) == F.col(_FIRST_DHASH), how="inner")
+        .where(F.col(_FIRST) < F.col(t.IMAGE_ID))
+    )
+    of_two = close.join(firsts, on=_FIRST_DHASH, how="inner").join(
+        ones.where(place <= spec.max_bucket), on=t.PHOTO_DHASH, how="inner"
+    )
+    columns = (_FIRST, t.IMAGE_ID, *_CHECKED)
+    both = of_one_hash.select(*columns).union(of_two.select(*columns))
+    check = partial(drop_unlike, max_color_difference=spec.max_color_difference)
     return both.mapInArrow(check, both.schema).select(_FIRST, t.IMAGE_ID)
+
+
+def fewer_pairs(pairs: DataFrame) -> DataFrame:
+    """Pairs that join the same photos; each task leaves a photo once, with the first of its group.
+
+    Args:
+        pairs: `first_id` and `image_id`.
+    """
+    return pairs.mapInArrow(join_pairs, pairs.schema)
 
 
 def reject_near_duplicates(examples: DataFrame, groups: DataFrame) -> DataFrame:
@@ -173,9 +229,3 @@ def _band_keys(dhash: Column, num_bands: int) -> Column:
     ]
     pairs = combinations(range(num_bands), 2)
     return F.array(*(F.xxhash64(F.lit(i), F.lit(j), bands[i], bands[j]) for i, j in pairs))
-
-
-def _checked(
-    batches: Iterable[pa.RecordBatch], max_color_difference: float
-) -> Iterator[pa.RecordBatch]:
-    return drop_unlike(batches, max_color_difference=max_color_difference)

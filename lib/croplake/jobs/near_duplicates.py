@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
+from dataclasses import dataclass
+from typing import Final
+
+from pyspark.sql import DataFrame, SparkSession
 
 from croplake import tables as t
+from croplake.conf import NearDuplicatesSpec
 from croplake.examples.look_alikes import join_groups
 from croplake.examples.near_duplicates import (
     BUCKET,
+    NUM,
     alike_pairs,
+    close_hashes,
+    crowded_hashes,
+    fewer_pairs,
     into_buckets,
     large_buckets,
     looks_of,
+    photos_by_hash,
     reject_near_duplicates,
     same_bytes,
 )
 from croplake.jobs.context import JobContext
+from croplake.session import session_properties
+
+LARGE_BUCKETS: Final = "buckets of look-alikes not compared"
+CROWDED_HASHES: Final = "dHashes of more photos than are compared"
+"""What `runs` counts."""
+
+_LARGE_BATCHES: Final = {"spark.sql.execution.arrow.maxRecordsPerBatch": 16 * 1024}
+"""Rows of two hundred bytes; the session's batches are for pictures."""
+
+
+@dataclass(frozen=True)
+class FoundGroups:
+    """Photos that look alike, and where nobody could look.
+
+    Attributes:
+        groups: photo to group, of the photos that have near-duplicates.
+        large_buckets: the hashes in each bucket that is beyond the cap.
+        crowded_hashes: the photos of each hash that has more of them than the cap.
+    """
+
+    groups: dict[str, str]
+    large_buckets: list[int]
+    crowded_hashes: list[int]
 
 
 def settle_near_duplicates(context: JobContext, examples: DataFrame, crops: DataFrame) -> DataFrame:
@@ -32,7 +64,9 @@ def settle_near_duplicates(context: JobContext, examples: DataFrame, crops: Data
     spec = context.settings.dataset
     groups: dict[str, str] = {}
     if spec.near_duplicates.rule == "reject":
-        groups = _find(context, examples, crops)
+        found = find_groups(context.spark, looks_of(crops, examples), spec.near_duplicates)
+        _tell_caps(context, found)
+        groups = found.groups
     rows = [
         {t.DATASET: spec.name, t.IMAGE_ID: image_id, t.GROUP_ID: group_id}
         for image_id, group_id in sorted(groups.items())
@@ -51,27 +85,57 @@ def settle_near_duplicates(context: JobContext, examples: DataFrame, crops: Data
     return reject_near_duplicates(examples, frame)
 
 
-def _find(context: JobContext, examples: DataFrame, crops: DataFrame) -> dict[str, str]:
-    """Photo to group."""
-    spec = context.settings.dataset.near_duplicates
-    looks = looks_of(crops, examples).cache()
+def find_groups(spark: SparkSession, looks: DataFrame, spec: NearDuplicatesSpec) -> FoundGroups:
+    """Finds the photos that look alike.
+
+    Args:
+        spark: the session.
+        looks: from `looks_of`.
+        spec: what is alike, and the cap.
+    """
+    looks = looks.cache()
+    photos = photos_by_hash(looks).cache()
     try:
-        buckets = into_buckets(looks, spec)
-        too_large = large_buckets(buckets, spec).collect()
-        large = context.spark.createDataFrame(
-            [(row[BUCKET], row["count"]) for row in too_large], f"{BUCKET} long, count long"
-        )
-        pairs = alike_pairs(buckets, large, looks, spec).union(same_bytes(looks))
-        found = pairs.toArrow().to_pydict()
+        with session_properties(spark, _LARGE_BATCHES):
+            buckets = into_buckets(photos, spec)
+            large = large_buckets(buckets, spec).collect()
+            too_large = spark.createDataFrame(
+                [(row[BUCKET], row[NUM]) for row in large], f"{BUCKET} long, {NUM} long"
+            )
+            crowded = crowded_hashes(photos, spec).collect()
+            close = close_hashes(buckets, too_large, spec)
+            pairs = alike_pairs(photos, close, spec).union(same_bytes(looks))
+            # A task leaves a photo once, however many it is paired with: what the driver holds
+            # grows with the photos that have near-duplicates, not with their pairs.
+            found = fewer_pairs(pairs).toArrow().to_pydict()
     finally:
+        photos.unpersist()
         looks.unpersist()
-    if too_large:
-        most = max(row["count"] for row in too_large)
-        context.counts["buckets of look-alikes not compared"] = len(too_large)
+    return FoundGroups(
+        groups=join_groups(zip(*found.values(), strict=True)),
+        large_buckets=[row[NUM] for row in large],
+        crowded_hashes=[row[NUM] for row in crowded],
+    )
+
+
+def _tell_caps(context: JobContext, found: FoundGroups) -> None:
+    """Counts, and says, where not all was compared."""
+    most = context.settings.dataset.near_duplicates.max_bucket
+    if found.large_buckets:
+        context.counts[LARGE_BUCKETS] = len(found.large_buckets)
         context.console.print(
-            f"[yellow]near-duplicates: {len(too_large)} buckets of more than {spec.max_bucket} "
-            f"photos (at most {most}) were not compared (dataset.near_duplicates.max_bucket); "
-            "photos meet in several, so most of theirs were compared elsewhere",
+            f"[yellow]near-duplicates: {len(found.large_buckets):,} buckets of more than {most:,} "
+            f"dHashes (at most {max(found.large_buckets):,}) were not compared "
+            "(dataset.near_duplicates.max_bucket): photos of different dHashes that meet in no "
+            "smaller bucket may look alike unnoticed",
             highlight=False,
         )
-    return join_groups(zip(*found.values(), strict=True))
+    if found.crowded_hashes:
+        context.counts[CROWDED_HASHES] = len(found.crowded_hashes)
+        context.console.print(
+            f"[yellow]near-duplicates: {len(found.crowded_hashes):,} dHashes have more than "
+            f"{most:,} photos (at most {max(found.crowded_hashes):,}): of each, the first {most:,} "
+            "were compared with others (dataset.near_duplicates.max_bucket), and the rest with "
+            "these alone",
+            highlight=False,
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -12,11 +14,18 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from croplake import storage
 from croplake import tables as t
-from croplake.errors import InputDataError, SettingsError
+from croplake.errors import IncompleteError, InputDataError, SettingsError
 from croplake.fetching.crop import Recipe
-from croplake.jobs.context import JobContext
+from croplake.jobs import build_examples
+from croplake.jobs.context import JobContext, latest_runs
 from croplake.jobs.fetch_plan import recipe_of
-from croplake.jobs.report_crops import duplicates_of, galleries_of, read_crops
+from croplake.jobs.report_crops import (
+    duplicates_of,
+    galleries_of,
+    gallery_crops,
+    read_crops,
+)
+from croplake.jobs.select_boxes import dataset_labels
 from croplake.lake import spark_schema
 from croplake.report import measures as m
 from croplake.report.charts import Bins
@@ -37,7 +46,14 @@ from croplake.tables import Table
 REPORTS: Final = "reports"
 """The folder of a lake where its pages lie."""
 
-_READS: Final = (t.PHOTOS, t.SELECTED_BOXES, t.CROPS, t.NEAR_DUPLICATES, t.EXAMPLES)
+_READS: Final = (
+    t.CLASSES,
+    t.PHOTOS,
+    t.SELECTED_BOXES,
+    t.CROPS,
+    t.NEAR_DUPLICATES,
+    t.EXAMPLES,
+)
 _MAX_LICENCES: Final = 20
 _MAX_AUTHORS: Final = 10
 
@@ -46,18 +62,48 @@ def run(context: JobContext) -> None:
     """All that the lake has of the dataset → one HTML file.
 
     Raises:
-        SettingsError: a folder is where the page should go.
+        SettingsError: the page cannot go where it should, or the spec names an unknown class.
         InputDataError: no box of the dataset has been judged yet.
+        IncompleteError: the page could not be written.
     """
     dataset, lake = context.settings.dataset.name, context.lake
     out = context.out or storage.join(lake.root, REPORTS, f"{dataset}.html")
-    if storage.is_local(out) and storage.local_path(out).is_dir():
-        raise SettingsError(f"--out {out}: is a folder; expected the file to write the page to")
+    _check_place(out)
     context.pinned = {table.name: lake.version(table) for table in _READS if lake.exists(table)}
     page = dataset_page(_measure(context)).encode()
-    storage.write_bytes(out, page)
+    try:
+        storage.write_bytes(out, page)
+    except OSError as error:
+        raise IncompleteError(
+            f"{out}: the page could not be written ({error}); make room there, or choose another "
+            "place by --out, and run the same command again"
+        ) from error
     text = f"report_dataset: {out}, {len(page) / 1e6:.1f} MB"
     context.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _check_place(out: str) -> None:
+    """Refuses what cannot be before the work; of other storage, its answer to the page tells.
+
+    Raises:
+        SettingsError: a folder is in the page's place, or its folder cannot be made or written to.
+    """
+    if not storage.is_local(out):
+        return
+    page = storage.local_path(out)
+    if page.is_dir():
+        raise SettingsError(f"--out {out}: is a folder; expected the file to write the page to")
+    nearest = next(folder for folder in page.absolute().parents if os.path.lexists(folder))
+    if not nearest.is_dir():
+        raise SettingsError(
+            f"--out {out}: {nearest} is no folder; expected one, or nothing yet, to write the page "
+            "into"
+        )
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise SettingsError(
+            f"--out {out}: {nearest} cannot be written to; expected a folder that can, or one that "
+            "can be made"
+        )
 
 
 def _measure(context: JobContext) -> DatasetFigures:
@@ -72,26 +118,27 @@ def _measure(context: JobContext) -> DatasetFigures:
     kept = selected.where(F.col(t.REJECT_REASON).isNull())
     built = _of_dataset(context, _rows(context, t.EXAMPLES))
     examples = m.count_by(built, t.CATEGORY, t.SPLIT, t.REJECT_REASON).collect()
-    has_looked = t.NEAR_DUPLICATES.name in context.pinned
+    labels = dataset_labels(context) if t.CLASSES.name in context.pinned else []
     near_duplicates = _of_dataset(context, _rows(context, t.NEAR_DUPLICATES))
     tallied = m.tally_boxes(kept).collect()
     num_photos = kept.select(t.IMAGE_ID).distinct().count()
-    fates = m.box_fates(kept, _rows(context, t.CROPS), recipe.recipe_id).cache()
+    fates = m.box_fates(kept, _crops(context), recipe.recipe_id).cache()
     try:
         tried = fates.where(F.col(t.HAS_CROP).isNotNull())
         tries = m.count_by(tried, t.CATEGORY, t.HAS_CROP, t.SOURCE, t.STATUS).collect()
         fetched = _fetched(tries, fates) if tries else None
-        of_categories = m.choose_crops(fates, context.settings.report.crops_per_category).collect()
-        of_groups = m.choose_duplicates(near_duplicates, fates).collect() if has_looked else []
+        of_categories = gallery_crops(context, fates)
+        of_groups = m.choose_duplicates(near_duplicates, fates).collect()
     finally:
         fates.unpersist()
     crops = read_crops(context, [*of_categories, *of_groups])
+    duplicates = duplicates_of(near_duplicates, of_groups, crops)
     return DatasetFigures(
         dataset=context.settings.dataset.name,
         made_at=made_at,
         versions=context.pinned,
         recipe=_in_words(recipe),
-        categories=_categories(boxes, tries, examples),
+        categories=_categories(labels, boxes, tries, examples),
         num_photos=num_photos,
         box_rejects=_sums(boxes, t.REJECT_REASON),
         sides_frac=_in_bins(tallied, m.SIDE_FRAC, SIDES_FRAC),
@@ -102,7 +149,7 @@ def _measure(context: JobContext) -> DatasetFigures:
         examples=_sums(examples, t.SPLIT) if examples else None,
         example_rejects=_sums(examples, t.REJECT_REASON),
         credit=_credit(context, kept, num_photos),
-        duplicates=duplicates_of(near_duplicates, of_groups, crops) if has_looked else None,
+        duplicates=duplicates if duplicates.num_groups or _has_looked(context) else None,
         galleries=galleries_of(of_categories, crops, context.settings.report.gallery_bytes),
     )
 
@@ -112,6 +159,12 @@ def _rows(context: JobContext, table: Table) -> DataFrame:
     if table.name in context.pinned:
         return context.read_table(table)
     return context.spark.createDataFrame([], spark_schema(table.schema))
+
+
+def _crops(context: JobContext) -> DataFrame:
+    """Rows of `crops`, each with the key of the file it lies in."""
+    name = F.col("_metadata.file_name") if t.CROPS.name in context.pinned else F.lit(None)
+    return _rows(context, t.CROPS).withColumn(m.FILE_KEY, m.key_of_file(name))
 
 
 def _of_dataset(context: JobContext, rows: DataFrame) -> DataFrame:
@@ -146,8 +199,23 @@ def _fetched(tries: list[Row], fates: DataFrame) -> FetchFigures:
     )
 
 
-def _categories(boxes: list[Row], tries: list[Row], examples: list[Row]) -> list[CategoryFigures]:
-    kept: dict[str, Counter[str]] = {row[t.CATEGORY]: Counter() for row in boxes}
+def _has_looked(context: JobContext) -> bool:
+    """Whether the dataset's last build looked for near-duplicates, be it that it found none."""
+    if t.NEAR_DUPLICATES.name not in context.pinned:
+        return False
+    last = latest_runs(context.lake, context.settings, (build_examples.JOB,))
+    if build_examples.JOB.name not in last:
+        return False
+    dataset = json.loads(last[build_examples.JOB.name][t.SETTINGS])["dataset"]
+    return bool(dataset["near_duplicates"]["rule"] == "reject")
+
+
+def _categories(
+    labels: list[str], boxes: list[Row], tries: list[Row], examples: list[Row]
+) -> list[CategoryFigures]:
+    """Every category that the dataset has a label or a box of."""
+    kept: dict[str, Counter[str]] = {label: Counter() for label in labels}
+    kept |= {row[t.CATEGORY]: Counter() for row in boxes}
     for row in boxes:
         if row[t.REJECT_REASON] is None:
             kept[row[t.CATEGORY]][row[t.SUBSET]] += row[m.NUM]

@@ -16,6 +16,20 @@ _PUBLIC_DOMAIN: Final = {"zero": "CC0", "mark": "Public Domain Mark"}
 _WEB_ADDRESS: Final = re.compile(r"https?://[^\s\x00-\x20\x7f<>\"'\\`]+", re.IGNORECASE)
 
 
+def readable(text: str | None) -> str | None:
+    """A name or a title without space around it.
+
+    Args:
+        text: as the catalog has it.
+
+    Returns:
+        The text; None where nothing of it can be seen.
+    """
+    kept = (text or "").strip()
+    is_seen = any(sign.isprintable() and not sign.isspace() for sign in kept)
+    return kept if is_seen else None
+
+
 def licence_name(address: str | None) -> str:
     """A licence as people call it: `https://creativecommons.org/licenses/by/2.0/` is CC BY 2.0.
 

@@ -7,8 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
+from typing import Final
 
-from croplake.report.credit import licence_name
+from croplake.report.credit import licence_name, readable
+
+_DATA: Final = "data:image/jpeg;base64,"
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,20 @@ class GalleryCrop:
         """The picture as a `data:` address."""
         if self.jpeg is None:
             return None
-        return "data:image/jpeg;base64," + base64.b64encode(self.jpeg).decode()
+        return _DATA + base64.b64encode(self.jpeg).decode()
 
     @property
     def alt(self) -> str:
         """What a screen reader says in the picture's place."""
         licence = f"licence {licence_name(self.license)}" if self.license else "no licence given"
-        author = f"by {self.author}" if self.author else "author not given"
+        name = readable(self.author)
+        author = f"by {name}" if name else "author not given"
         return f"{self.category}, crop of photo {self.image_id}, {licence}, {author}"
+
+
+def address_bytes(jpeg_bytes: int) -> int:
+    """The length of a picture's `data:` address."""
+    return len(_DATA) + -(-jpeg_bytes // 3) * 4
 
 
 def fit_galleries(

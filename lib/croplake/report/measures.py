@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import add
@@ -19,12 +20,23 @@ WHAT: Final = "what"
 SIDE_FRAC: Final = "side_frac"
 SIDE_PX: Final = "side_px"
 ASPECT_RATIO: Final = "aspect_ratio"
+FILE_KEY: Final = "file_key"
+PLACE: Final = "place"
 
 _LAST: Final = "last"
 _CROP: Final = "crop"
-_PLACE: Final = "place"
 _MAX_GROUPS: Final = 12
 _MAX_PHOTOS_OF_GROUP: Final = 6
+
+
+def file_key(name: str) -> int:
+    """What orders files at random, but always alike: a number of the name, as `key_of_file`'s."""
+    return zlib.crc32(name.encode())
+
+
+def key_of_file(name: Column) -> Column:
+    """`file_key` of a column; eight bytes a row, where the name would be eighty."""
+    return F.crc32(name.cast("binary"))
 
 
 def count_by(rows: DataFrame, *columns: str) -> DataFrame:
@@ -64,20 +76,23 @@ def box_fates(kept: DataFrame, crops: DataFrame, recipe_id: str) -> DataFrame:
 
     Args:
         kept: rows of `selected_boxes` of one dataset.
-        crops: rows of `crops`; no bytes are looked at.
+        crops: rows of `crops`, with the `file_key` of the file that each lies in; no bytes are
+            looked at.
         recipe_id: the recipe.
 
     Returns:
         One row a box: `box_id`, `image_id`, `category`, and of its crop, or else of its last try,
-        `has_crop`, `status`, `source`, `side_px`, `aspect_ratio`; these are null where it was never
-        tried.
+        `has_crop`, `status`, `source`, `side_px` (of the box before resizing), `width_px`,
+        `height_px`, `file_key`; these are null where it was never tried.
     """
     told = F.struct(
         t.HAS_CROP,
         t.STATUS,
         t.SOURCE,
         F.least(t.SOURCE_BOX_WIDTH_PX, t.SOURCE_BOX_HEIGHT_PX).alias(SIDE_PX),
-        (F.col(t.WIDTH_PX) / F.col(t.HEIGHT_PX)).alias(ASPECT_RATIO),
+        t.WIDTH_PX,
+        t.HEIGHT_PX,
+        FILE_KEY,
     )
     tries = (
         crops.where(F.col(t.RECIPE_ID) == recipe_id)
@@ -100,21 +115,32 @@ def tally_crops(fates: DataFrame) -> DataFrame:
     """
     bins = {
         SIDE_PX: bin_of(F.col(SIDE_PX), SIDES_PX.edges),
-        ASPECT_RATIO: bin_of(F.col(ASPECT_RATIO), ASPECT_RATIOS.edges),
+        ASPECT_RATIO: bin_of(F.col(t.WIDTH_PX) / F.col(t.HEIGHT_PX), ASPECT_RATIOS.edges),
     }
     return _tally(fates.where(F.col(t.HAS_CROP)), bins)
 
 
-def choose_crops(fates: DataFrame, per_category: int) -> DataFrame:
-    """The first crops of each category by `box_id`: ids are hashes, so their order is random.
+def choose_crops(fates: DataFrame, per_category: int, at_most: int) -> DataFrame:
+    """Some crops of each category, out of few files.
+
+    All categories take theirs from file after file in one order, in a file by `box_id`: both are as
+    good as random. Most categories have enough crops in the first files; for a rare one more are
+    read.
+
+    Args:
+        fates: from `box_fates`.
+        per_category: of each category, at most.
+        at_most: of all; each category has as many, to within one.
 
     Returns:
-        `category` and `box_id`.
+        `category`, `box_id`, `file_key`, `width_px`, `height_px` and `place`, from 1 on, in its
+        category: all first ones, then all second ones, and so on.
     """
-    place = F.row_number().over(Window.partitionBy(t.CATEGORY).orderBy(t.BOX_ID))
-    crops = fates.where(F.col(t.HAS_CROP)).select(t.CATEGORY, t.BOX_ID)
-    placed = crops.withColumn(_PLACE, place)
-    return placed.where(F.col(_PLACE) <= per_category).drop(_PLACE)
+    in_order = Window.partitionBy(t.CATEGORY).orderBy(FILE_KEY, t.BOX_ID)
+    crops = fates.where(F.col(t.HAS_CROP)).withColumn(PLACE, F.row_number().over(in_order))
+    columns = (t.CATEGORY, t.BOX_ID, FILE_KEY, t.WIDTH_PX, t.HEIGHT_PX, PLACE)
+    chosen = crops.where(F.col(PLACE) <= min(per_category, at_most)).select(*columns)
+    return chosen.orderBy(PLACE, t.CATEGORY).limit(at_most)
 
 
 def credits_of(kept: DataFrame, photos: DataFrame) -> DataFrame:
@@ -160,16 +186,16 @@ def choose_duplicates(near_duplicates: DataFrame, fates: DataFrame) -> DataFrame
         fates: from `box_fates`.
 
     Returns:
-        `group_id`, `num` of photos in it, `image_id`, `box_id`, `category`.
+        `group_id`, `num` of photos in it, `image_id`, `box_id`, `category`, `file_key`.
     """
     largest = size_groups(near_duplicates).orderBy(F.desc(NUM), t.GROUP_ID).limit(_MAX_GROUPS)
-    first = F.min(F.struct(t.BOX_ID, t.CATEGORY)).alias(_CROP)
+    first = F.min(F.struct(t.BOX_ID, t.CATEGORY, FILE_KEY)).alias(_CROP)
     crops = fates.where(F.col(t.HAS_CROP)).groupBy(t.IMAGE_ID).agg(first)
     place = F.row_number().over(Window.partitionBy(t.GROUP_ID).orderBy(t.IMAGE_ID))
     shown = (
         near_duplicates.join(F.broadcast(largest), on=t.GROUP_ID, how="inner")
         .join(crops, on=t.IMAGE_ID, how="inner")
-        .withColumn(_PLACE, place)
-        .where(F.col(_PLACE) <= _MAX_PHOTOS_OF_GROUP)
+        .withColumn(PLACE, place)
+        .where(F.col(PLACE) <= _MAX_PHOTOS_OF_GROUP)
     )
     return shown.select(t.GROUP_ID, NUM, t.IMAGE_ID, f"{_CROP}.*")

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from croplake import __version__
-from croplake.report.credit import licence_name, safe_link
+from croplake.report.credit import licence_name, readable, safe_link
 
 CROPS_PER_PAGE: Final = 12
 """Crops of a gallery that are seen at once, where the page's script runs."""
@@ -54,7 +54,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"count": "{:,}".format, "licence": licence_name, "link": safe_link}
+    made.filters |= {
+        "count": "{:,}".format,
+        "licence": licence_name,
+        "link": safe_link,
+        "readable": readable,
+    }
     made.globals |= {"share": share, "croplake_version": __version__, "page_size": CROPS_PER_PAGE}
     return made
 

@@ -23,6 +23,10 @@ THUMBNAILS_SCHEMA: Final = pa.schema(
 )
 
 _QUALITY: Final = 80
+_LEAST_BYTES: Final = 300
+"""What a JPEG takes whatever is in it: its headers and tables."""
+_LEAST_BYTES_PER_PIXEL: Final = 0.1
+"""Of a picture of this quality with little in it; most photos have twice that."""
 
 
 def read_thumbnails(
@@ -60,6 +64,19 @@ def _chosen_rows(file: pq.ParquetFile, group: int, chosen: pa.Array) -> list[dic
     rows = file.read_row_group(group, columns=THUMBNAILS_SCHEMA.names).filter(is_chosen)
     found: list[dict[str, Any]] = rows.to_pylist()
     return found
+
+
+def expected_bytes(width_px: int, height_px: int, side_px: int) -> int:
+    """About the least that a crop takes once it is small, so that room is told before it is read.
+
+    Args:
+        width_px: of the crop.
+        height_px: of the crop.
+        side_px: greatest side of what comes out.
+    """
+    scale = min(1.0, side_px / max(width_px, height_px))
+    num_pixels = width_px * scale * height_px * scale
+    return _LEAST_BYTES + round(num_pixels * _LEAST_BYTES_PER_PIXEL)
 
 
 def make_small(jpeg: bytes | None, side_px: int) -> dict[str, Any]:
