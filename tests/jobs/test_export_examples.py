@@ -18,7 +18,8 @@ from croplake import tables as t
 from croplake.cli import main
 from croplake.export.plan import FORMATS
 from croplake.jobs.entry import main as job_main
-from tests.jobs.small_lake import PHOTO_A, SmallLake, copy_small_lake
+from croplake.jobs.fetch_plan import recipe_of
+from tests.jobs.small_lake import PHOTO_A, SmallLake, copy_small_lake, jpeg_of
 from tests.jobs.world import outside_environment, rows_of
 
 READERS = Path("build/readers/bin/python")
@@ -241,7 +242,7 @@ def test_what_has_changed_or_is_another_export_is_refused_with_a_way_out(
     assert "as folders; export into another folder, or remove this one" in said
     odd.lake.update(t.EXAMPLES, f"example_id = '{'1' * 32}'", {t.TITLE: "'2010'"})
     assert export(odd, "webdataset", into) == 4
-    assert "they have changed since" in capsys.readouterr().err
+    assert "the rows (examples was at version" in capsys.readouterr().err
     assert tree(into) == before
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("two years")
@@ -258,6 +259,37 @@ def test_what_has_changed_or_is_another_export_is_refused_with_a_way_out(
     only = ["--set", classes, "--set", "dataset.classes=[]"]
     assert export(odd, "webdataset", tmp_path / "none", *only) == 4
     assert "run select_boxes and build_examples with these settings" in capsys.readouterr().err
+
+
+def test_crops_of_another_recipe_are_refused_and_never_complete_an_export(
+    odd: SmallLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = odd.settings.fetch.recipe.model_copy(update={"jpeg_quality": 60})
+    first = recipe_of(odd.settings.fetch).recipe_id
+    second = recipe_of(odd.settings.fetch.model_copy(update={"recipe": recipe})).recipe_id
+    boxes = ("a1", "a2", "b1", "b2", "c1", "c2")
+    # Alike but for the bytes: nothing else that goes along tells the two.
+    odd.add(
+        t.CROPS,
+        *(odd.crop(box) | {t.RECIPE_ID: second, t.JPEG: jpeg_of(f"other {box}")} for box in boxes),
+    )
+    into = tmp_path / "crops"
+    assert export(odd, "webdataset", into, "--of", "crops") == 0
+    whole = tree(into)
+    (into / "train-000000.tar").unlink()
+    half = tree(into)
+    other = ["--of", "crops", "--set", "fetch.recipe.jpeg_quality=60"]
+    capsys.readouterr()
+    assert export(odd, "webdataset", into, *other) == 4
+    said = capsys.readouterr().err
+    assert f"fetch.recipe (its id was {first}, now it is {second})" in said
+    assert "version" not in said
+    assert tree(into) == half
+    assert export(odd, "webdataset", into, "--of", "crops") == 0
+    assert tree(into) == whole
+    # Examples keep the recipe they were built with, whatever the settings say today.
+    assert export(odd, "webdataset", tmp_path / "examples", *other[2:]) == 0
+    assert export(odd, "webdataset", tmp_path / "examples") == 0
 
 
 def test_an_export_is_recorded_with_the_versions_it_read_and_forget_names_it(

@@ -7,7 +7,7 @@ import io
 import tarfile
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
@@ -179,15 +179,41 @@ def test_one_folder_holds_one_export() -> None:
             check_request(found, *asked, "d")
 
 
-def test_other_versions_of_the_same_rows_go_on_and_other_rows_do_not() -> None:
+def test_other_versions_of_the_same_rows_go_on() -> None:
     found = manifest_of(ROWS, "folders")
-    later = dataclasses.replace(found, versions={"examples": 4})
-    check_rows(found, later, "d")
-    changed = dataclasses.replace(
-        later, shards=(dataclasses.replace(found.shards[0], digest="2"), found.shards[1])
-    )
-    with pytest.raises(InputDataError, match=r"examples version 3; .* \(examples version 4\)"):
-        check_rows(found, changed, "d")
+    check_rows(found, dataclasses.replace(found, versions={"examples": 4}), "d")
+
+
+OTHER_SHARDS = (dataclasses.replace(manifest_of(ROWS, "folders").shards[0], digest="2"),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"shards": OTHER_SHARDS, "versions": {"examples": 4}},
+            "the rows (examples was at version 3, now it is at 4)",
+        ),
+        ({"shards": OTHER_SHARDS}, "the rows"),
+        ({"recipe_id": "b"}, "fetch.recipe (its id was None, now it is b)"),
+        ({"labels": ()}, "the categories, their order or their folders"),
+        ({"tables": {"examples": "x"}}, "the tables (others lie at the place of examples)"),
+        ({"layout": 7}, "the layout of the files (it was 1, now it is 7)"),
+        (
+            {"recipe_id": "b", "shards": OTHER_SHARDS},
+            "fetch.recipe (its id was None, now it is b); the rows",
+        ),
+    ],
+)
+def test_other_pictures_are_refused_and_what_has_changed_is_named(
+    changes: dict[str, Any], told: str
+) -> None:
+    found = manifest_of(ROWS, "folders")
+    with pytest.raises(InputDataError) as refused:
+        check_rows(found, dataclasses.replace(found, **changes), "d")
+    said = str(refused.value)
+    assert said.startswith("d: holds examples of dataset fruit as folders; ")
+    assert f"one folder cannot hold both: {told}; export into another folder" in said
 
 
 @pytest.mark.parametrize(
