@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
@@ -227,6 +228,43 @@ def test_a_finished_export_is_up_to_date_and_a_broken_one_goes_on_with_the_same_
     for path, stamp in stamps.items():
         if path.suffix == ".tar" and path != lost:
             assert path.stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize(
+    ("format", "lost"), [("folders", "train/Apple"), ("imagefolder", "train/000000/*.jpg")]
+)
+def test_pictures_that_were_removed_come_back_with_the_same_command(
+    format: str, lost: str, odd: SmallLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    into = tmp_path / "away"
+    assert export(odd, format, into) == 0
+    whole = tree(into)
+    (into / "train" / "mine.jpg").write_bytes(b"of no shard")
+    for path in [*into.glob(lost)]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert tree(into) != whole
+    capsys.readouterr()
+    assert export(odd, format, into) == 0
+    assert "shards written: 1 of 3" in capsys.readouterr().out  # train's alone
+    assert tree(into) == whole | {"train/mine.jpg": b"of no shard"}
+    assert export(odd, format, into) == 0
+    assert "is up to date" in capsys.readouterr().out
+
+
+def test_notices_and_class_folders_that_were_removed_come_back_though_all_shards_are_there(
+    odd: SmallLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    into = tmp_path / "away"
+    assert export(odd, "folders", into) == 0
+    whole = tree(into)
+    for name in ("README.txt", "labels.json", "LICENSES.csv"):
+        (into / name).unlink()
+    (into / "test" / "Pear").rmdir()  # no picture of the test split is one
+    capsys.readouterr()
+    assert export(odd, "folders", into) == 0
+    assert "is up to date" in capsys.readouterr().out
+    assert tree(into) == whole
+    assert (into / "test" / "Pear").is_dir()
 
 
 def test_what_has_changed_or_is_another_export_is_refused_with_a_way_out(

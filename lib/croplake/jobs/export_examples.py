@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
 from typing import Final
@@ -14,6 +13,7 @@ from pyspark.sql import DataFrame
 from croplake import storage, summary
 from croplake.errors import IncompleteError, SettingsError
 from croplake.examples.export_rows import spread_to_shards
+from croplake.export.finished import finished_shards
 from croplake.export.notices import write_notices, write_summary
 from croplake.export.placing import PARTS, place_bytes
 from croplake.export.plan import (
@@ -27,7 +27,7 @@ from croplake.export.plan import (
     check_rows,
     read_manifest,
 )
-from croplake.export.task import WRITTEN_SCHEMA, Marker, read_marker, write_shards
+from croplake.export.task import WRITTEN_SCHEMA, write_shards
 from croplake.jobs.context import Job, JobContext
 from croplake.jobs.export_plan import READS, count_pictures, plan_export, rows_of
 from croplake.jobs.select_boxes import dataset_labels
@@ -36,7 +36,6 @@ from croplake.locks import writing
 
 NAME: Final = "export_examples"
 _LOCK: Final = "export"
-_MARKER_READS: Final = 16
 _MAX_NAMED: Final = 3
 
 
@@ -104,27 +103,28 @@ def _write(
     rows: DataFrame,
     counts: Mapping[tuple[str, str], int],
 ) -> None:
-    markers = _markers(into, manifest)
-    missing = [shard for shard in manifest.shards if markers[shard.id] is None]
-    if not missing and storage.exists(storage.join(into, SUMMARY)):
-        _say(context, f"export_examples: {into} is up to date")
-        return
+    markers = finished_shards(into, manifest)
+    missing = [shard for shard in manifest.shards if shard.id not in markers]
+    is_up_to_date = not missing and storage.exists(storage.join(into, SUMMARY))
     storage.remove(storage.join(into, PARTS))
     place_bytes(into, MANIFEST, manifest.to_bytes())
+    # Always, for what was removed comes back: these are a few small files.
     write_notices(into, manifest)
     _make_class_folders(into, manifest)
     if missing:
         _write_shards(context, into, manifest, rows, missing)
-        markers = _markers(into, manifest)
-    finished = [marker for marker in markers.values() if marker is not None]
-    write_summary(into, manifest, finished, counts)
+        markers = finished_shards(into, manifest)
+    write_summary(into, manifest, markers.values(), counts)
+    if is_up_to_date:
+        _say(context, f"export_examples: {into} is up to date")
+        return
     storage.remove(storage.join(into, PARTS))
     for (_, split), num in counts.items():
         context.counts[split] = context.counts.get(split, 0) + num
     summary.print_crosstab(
         context.console, "export_examples: pictures", "category", counts, first="train"
     )
-    megabytes = sum(marker.image_bytes for marker in finished) / 1e6
+    megabytes = sum(marker.image_bytes for marker in markers.values()) / 1e6
     _say(
         context,
         f"export_examples: {manifest.of} as {manifest.format} in {into}, {megabytes:,.1f} MB of "
@@ -134,13 +134,6 @@ def _write(
 
 def _say(context: JobContext, text: str) -> None:
     context.console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _markers(into: str, manifest: Manifest) -> dict[int, Marker | None]:
-    """What is kept of each shard, by its id."""
-    with ThreadPoolExecutor(_MARKER_READS) as pool:
-        found = pool.map(partial(read_marker, into), manifest.shards)
-        return {shard.id: marker for shard, marker in zip(manifest.shards, found, strict=True)}
 
 
 def _make_class_folders(into: str, manifest: Manifest) -> None:
