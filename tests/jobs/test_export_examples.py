@@ -7,17 +7,20 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from croplake import open_lake
 from croplake import tables as t
 from croplake.cli import main
-from croplake.export.plan import FORMATS
+from croplake.export.plan import FORMATS, Manifest
+from croplake.export.task import write_shards
+from croplake.jobs import export_examples
 from croplake.jobs.entry import main as job_main
 from croplake.jobs.fetch_plan import recipe_of
 from tests.jobs.small_lake import PHOTO_A, SmallLake, copy_small_lake, jpeg_of
@@ -370,6 +373,30 @@ def test_files_that_cannot_be_written_end_in_exit_code_3_and_the_next_run_goes_o
     blocked.rmdir()
     assert export(odd, "webdataset", into) == 0
     assert tree(into) == whole
+
+
+def test_shards_that_other_machines_keep_to_themselves_are_exit_code_3_and_named(
+    odd: SmallLake,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    into, there = tmp_path / "away", (tmp_path / "another machine's disk").as_uri()
+
+    def write_there(
+        batches: Iterable[pa.RecordBatch], *, into: str, manifest: Manifest
+    ) -> Iterator[pa.RecordBatch]:
+        return write_shards(batches, into=there, manifest=manifest)
+
+    with monkeypatch.context() as unshared:
+        unshared.setattr(export_examples, "write_shards", write_there)
+        assert export(odd, "webdataset", into) == 3
+    said = capsys.readouterr()
+    assert "3 shards were written, but are not there" in said.err
+    assert ": train-000000, validation-000000, test-000000; expected --into to be a" in said.err
+    assert "pictures" not in said.out
+    assert not (into / "LICENSES.csv").exists()
+    assert export(odd, "webdataset", into) == 0
 
 
 @pytest.mark.full

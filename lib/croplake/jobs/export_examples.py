@@ -37,6 +37,7 @@ from croplake.locks import writing
 NAME: Final = "export_examples"
 _LOCK: Final = "export"
 _MAX_NAMED: Final = 3
+_GO_ON: Final = "the same command goes on with what is missing"
 
 
 def export_job(request: Request) -> Job:
@@ -57,7 +58,7 @@ def _export(context: JobContext, *, request: Request) -> None:
     Raises:
         SettingsError: the place cannot be, or holds another export; TensorFlow is missing.
         InputDataError: nothing to export, rows that have changed, or a place with other files.
-        IncompleteError: files could not be written.
+        IncompleteError: files could not be written, or are not where they should be.
     """
     into = storage.absolute(request.into)
     _check(context, request, into)
@@ -114,6 +115,7 @@ def _write(
     if missing:
         _write_shards(context, into, manifest, rows, missing)
         markers = finished_shards(into, manifest)
+        _check_arrived(into, [s.name for s in manifest.shards if s.id not in markers])
     write_summary(into, manifest, markers.values(), counts)
     if is_up_to_date:
         _say(context, f"export_examples: {into} is up to date")
@@ -156,5 +158,19 @@ def _write_shards(
     if errors:
         raise IncompleteError(
             f"{into}: {len(errors)} of {len(missing)} shards could not be written: "
-            f"{'; '.join(errors[:_MAX_NAMED])}; the same command goes on with what is missing"
+            f"{'; '.join(errors[:_MAX_NAMED])}; {_GO_ON}"
+        )
+
+
+def _check_arrived(into: str, lost: list[str]) -> None:
+    """Makes sure that what tasks have written is where the driver looks.
+
+    Raises:
+        IncompleteError: it is not all there.
+    """
+    if lost:
+        raise IncompleteError(
+            f"{into}: {len(lost)} shards were written, but are not there as this machine sees it: "
+            f"{', '.join(lost[:_MAX_NAMED])}; expected --into to be a folder that all machines "
+            f"share, or s3a://; {_GO_ON}"
         )
