@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,8 +16,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pyspark.errors import PythonException
 
-from croplake import open_lake
+from croplake import open_lake, storage
 from croplake import tables as t
 from croplake.cli import main
 from croplake.export.plan import FORMATS, Manifest
@@ -292,6 +295,9 @@ def test_what_has_changed_or_is_another_export_is_refused_with_a_way_out(
     assert tree(tmp_path / "full") == {"thesis.txt": b"two years"}
     assert export(odd, "webdataset", tmp_path / "full" / "thesis.txt") == 2
     assert "thesis.txt: is a file; expected a folder" in capsys.readouterr().err
+    assert export(odd, "webdataset", tmp_path / "full" / "thesis.txt" / "below") == 2
+    assert "below: cannot be written: " in (said := capsys.readouterr().err)
+    assert "expected a folder, new or there, that this user may write" in said
     assert export(odd, "webdataset", odd.folder / "exports") == 2
     assert "is in the lake; expected a folder elsewhere" in capsys.readouterr().err
     assert export(odd, "webdataset", tmp_path / "none", "--set", "dataset.name=nuts") == 4
@@ -373,6 +379,83 @@ def test_files_that_cannot_be_written_end_in_exit_code_3_and_the_next_run_goes_o
     blocked.rmdir()
     assert export(odd, "webdataset", into) == 0
     assert tree(into) == whole
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code", "told"),
+    [
+        (errno.EACCES, 2, "expected a folder, new or there, that this user may write"),
+        (errno.ENOSPC, 3, "once that is mended, the same command goes on"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_found_before_the_work(
+    number: int,
+    exit_code: int,
+    told: str,
+    odd: SmallLake,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(address: str, content: bytes) -> None:
+        raise OSError(number, os.strerror(number), address)
+
+    monkeypatch.setattr(storage, "write_bytes", refuse)
+    monkeypatch.setattr(export_examples, "rows_of", None)  # the work would end in a TypeError
+    assert export(odd, "webdataset", tmp_path / "away") == exit_code
+    said = capsys.readouterr().err
+    assert f"away: cannot be written: [Errno {number}]" in said
+    assert told in said
+
+
+def test_a_disk_that_is_full_when_the_notices_are_written_is_exit_code_3(
+    odd: SmallLake,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fill(into: str, manifest: Manifest) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    into = tmp_path / "away"
+    with monkeypatch.context() as full:
+        full.setattr(export_examples, "write_notices", fill)
+        assert export(odd, "webdataset", into) == 3
+    said = capsys.readouterr().err
+    assert "away: the export broke off: OSError: [Errno 28] No space left on device" in said
+    assert "the same command goes on with what is missing" in said
+    assert export(odd, "webdataset", into) == 0
+
+
+def test_a_task_that_dies_is_exit_code_3_and_one_that_errs_is_a_defect(
+    odd: SmallLake,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def die(
+        batches: Iterable[pa.RecordBatch], *, into: str, manifest: Manifest
+    ) -> Iterator[pa.RecordBatch]:
+        os._exit(1)
+
+    def err(
+        batches: Iterable[pa.RecordBatch], *, into: str, manifest: Manifest
+    ) -> Iterator[pa.RecordBatch]:
+        raise ValueError("rows came that nobody planned")
+
+    into = tmp_path / "away"
+    monkeypatch.setattr(export_examples, "write_shards", die)
+    assert export(odd, "webdataset", into) == 3
+    said = capsys.readouterr().err
+    assert "away: the export broke off: Py4JJavaError: " in said
+    assert "Python worker exited unexpectedly" in said
+    assert "the same command goes on with what is missing" in said
+    assert "\tat org.apache" not in said
+    monkeypatch.setattr(export_examples, "write_shards", err)
+    with pytest.raises(PythonException, match="rows came that nobody planned"):
+        export(odd, "webdataset", into)
+    monkeypatch.undo()
+    assert export(odd, "webdataset", into) == 0
 
 
 def test_shards_that_other_machines_keep_to_themselves_are_exit_code_3_and_named(

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Final
 
 import pyarrow as pa
+from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame
 
 from croplake import storage, summary
@@ -36,6 +37,9 @@ from croplake.locks import writing
 
 NAME: Final = "export_examples"
 _LOCK: Final = "export"
+_WRITABLE: Final = f"{OWN_FOLDER}/writable"
+"""An empty file that a run writes first, to see whether it may. It stays: who may write into a
+bucket may not always delete."""
 _MAX_NAMED: Final = 3
 _GO_ON: Final = "the same command goes on with what is missing"
 
@@ -57,37 +61,59 @@ def _export(context: JobContext, *, request: Request) -> None:
 
     Raises:
         SettingsError: the place cannot be, or holds another export; TensorFlow is missing.
-        InputDataError: nothing to export, rows that have changed, or a place with other files.
+        InputDataError: nothing to export, pictures that have changed, or a place with other files.
         IncompleteError: files could not be written, or are not where they should be.
     """
     into = storage.absolute(request.into)
     _check(context, request, into)
     context.detail = f"{request.of} as {request.format} into {into}"
     own_folder = storage.join(into, OWN_FOLDER)
-    with writing(own_folder, (_LOCK,), run_id=context.run_id, job=NAME, is_inner=True):
-        found = _found(context, request, into)
-        labels = dataset_labels(context)
-        rows = rows_of(context, request.of, labels)
-        counts = count_pictures(context, request.of, rows, labels)
-        manifest = plan_export(context, request, rows, labels, counts, found)
-        if found is not None:
-            check_rows(found, manifest, into)
-            manifest = found
-        _write(context, into, manifest, rows, counts)
+    try:
+        with writing(own_folder, (_LOCK,), run_id=context.run_id, job=NAME, is_inner=True):
+            _export_into(context, request, into)
+    except (OSError, Py4JError) as error:
+        # Of Spark's message, what comes before the JVM's stack. A task's own exception is PySpark's
+        # and a defect: it passes.
+        told = str(error).split("\n\tat ")[0]
+        raise IncompleteError(
+            f"{into}: the export broke off: {type(error).__name__}: {told}; once that is mended, "
+            f"{_GO_ON}"
+        ) from error
+
+
+def _export_into(context: JobContext, request: Request, into: str) -> None:
+    found = _found(context, request, into)
+    labels = dataset_labels(context)
+    rows = rows_of(context, request.of, labels)
+    counts = count_pictures(context, request.of, rows, labels)
+    manifest = plan_export(context, request, rows, labels, counts, found)
+    if found is not None:
+        check_rows(found, manifest, into)
+        manifest = found
+    _write(context, into, manifest, rows, counts)
 
 
 def _check(context: JobContext, request: Request, into: str) -> None:
-    """Refuses what cannot be before anything is written."""
+    """Refuses what cannot be before the work begins."""
     if f"{into}/".startswith(f"{context.lake.root}/"):
         raise SettingsError(f"--into {request.into}: is in the lake; expected a folder elsewhere")
-    if storage.size_bytes(into) is not None:
-        raise SettingsError(f"--into {request.into}: is a file; expected a folder, or none yet")
     if request.format == "tfrecord" and find_spec("tensorflow") is None:
         raise SettingsError(
             "--format tfrecord: is written by TensorFlow, which this Python does not have; "
             "install croplake[train] here and on the executors"
         )
-    _found(context, request, into)
+    try:
+        if storage.size_bytes(into) is not None:
+            raise SettingsError(f"--into {request.into}: is a file; expected a folder, or none yet")
+        _found(context, request, into)
+        storage.write_bytes(storage.join(into, _WRITABLE), b"")
+    except OSError as error:
+        told = f"--into {request.into}: cannot be written: {error}"
+        if storage.is_refusal(error):
+            raise SettingsError(
+                f"{told}; expected a folder, new or there, that this user may write"
+            ) from error
+        raise IncompleteError(f"{told}; once that is mended, {_GO_ON}") from error
 
 
 def _found(context: JobContext, request: Request, into: str) -> Manifest | None:
