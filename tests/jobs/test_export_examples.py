@@ -355,10 +355,31 @@ def test_an_export_is_recorded_with_the_versions_it_read_and_forget_names_it(
     assert dict(run[t.COUNTS]) == {"train": 5, "validation": 2, "test": 1}
     assert run[t.DETAIL] == f"examples as imagefolder into {into.as_uri()}"
     assert len(list(into.glob("*/*/*.jpg"))) == 8
+    assert export(odd, "folders", into) == 2
     capsys.readouterr()
     for photo, is_named in ((PHOTO_A, True), ("f" * 16, False)):
         assert main(["lake", "forget", "--conf", odd.conf, photo]) == 0
-        assert (f"yours to remove: {run[t.DETAIL]}" in capsys.readouterr().out) == is_named
+        said = capsys.readouterr().out
+        assert (f"yours to remove: {run[t.DETAIL]}\n" in said) == is_named
+        assert said.count("yours to remove") == is_named  # what was refused is nobody's to remove
+
+
+def test_an_export_is_in_runs_before_its_first_file_so_that_a_kill_does_not_hide_it(
+    odd: SmallLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    into, place_bytes = tmp_path / "away", export_examples.place_bytes
+    seen: list[Row] = []
+
+    def look_and_place(address: str, path: str, content: bytes) -> None:
+        seen.append(max(rows_of(odd.settings, "runs"), key=lambda row: row[t.STARTED_AT]))
+        assert tree(into).keys() == {"__croplake__/writable"}
+        place_bytes(address, path, content)
+
+    monkeypatch.setattr(export_examples, "place_bytes", look_and_place)
+    assert export(odd, "webdataset", into) == 0
+    (row,) = seen
+    assert row[t.OUTCOME] == "running"
+    assert row[t.DETAIL] == f"examples as webdataset into {into.as_uri()}"
 
 
 def test_files_that_cannot_be_written_end_in_exit_code_3_and_the_next_run_goes_on(

@@ -66,7 +66,6 @@ def _export(context: JobContext, *, request: Request) -> None:
     """
     into = storage.absolute(request.into)
     _check(context, request, into)
-    context.detail = f"{request.of} as {request.format} into {into}"
     own_folder = storage.join(into, OWN_FOLDER)
     try:
         with writing(own_folder, (_LOCK,), run_id=context.run_id, job=NAME, is_inner=True):
@@ -133,6 +132,9 @@ def _write(
     markers = finished_shards(into, manifest)
     missing = [shard for shard in manifest.shards if shard.id not in markers]
     is_up_to_date = not missing and storage.exists(storage.join(into, SUMMARY))
+    # From here on, and not before, `lake forget` has to know of the place, whatever ends this run.
+    context.detail = f"{manifest.of} as {manifest.format} into {into}"
+    context.note()
     storage.remove(storage.join(into, PARTS))
     place_bytes(into, MANIFEST, manifest.to_bytes())
     # Always, for what was removed comes back: these are a few small files.
