@@ -149,6 +149,7 @@ def test_licences_are_counted_and_the_notices_say_where_each_is(tmp_path: Path) 
     readme = (tmp_path / "README.txt").read_text(encoding="utf-8")
     assert "attribution/<split>-<number>.csv" in readme
     assert "CC BY 4.0" in readme
+    assert "which buckets do not keep: make all folders that labels.json names\n" in readme
     labels = json.loads((tmp_path / "labels.json").read_text(encoding="utf-8"))
     assert [label["category"] for label in labels] == ["Apple", "CON", ".."]
     assert [(tmp_path / "train" / label["folder"]).exists() for label in labels[:2]] == [True, True]
