@@ -6,6 +6,7 @@ Credentials and endpoints come from the environment (`AWS_ACCESS_KEY_ID`, `AWS_E
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -14,11 +15,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import pyarrow.fs as pafs
 
 from croplake.errors import SettingsError
+
+_MAY_PASS: Final = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN)
+)
+"""What a file system says that may take the same file later."""
+_REFUSALS: Final = (
+    "ACCESS_DENIED",
+    "INVALID_ACCESS_KEY_ID",
+    "NO_SUCH_BUCKET",
+    "SIGNATURE_DOES_NOT_MATCH",
+)
+"""What S3 says that will not; it has no numbers for its errors."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +243,13 @@ def fetch_folder(uri: str, into: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(read_bytes(file))
     return into
+
+
+def is_refusal(error: OSError) -> bool:
+    """Whether a place would say the same again; else it was full, or did not answer."""
+    if error.errno is None:
+        return any(name in str(error) for name in _REFUSALS)
+    return error.errno not in _MAY_PASS
 
 
 def remove(uri: str) -> None:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import json
+import os
+import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyspark.errors import PythonException
 
-from croplake import open_lake
+from croplake import open_lake, storage
 from croplake import tables as t
 from croplake.cli import main
-from croplake.export.plan import FORMATS
+from croplake.export.plan import FORMATS, Manifest
+from croplake.export.task import write_shards
+from croplake.jobs import export_examples
 from croplake.jobs.entry import main as job_main
-from tests.jobs.small_lake import PHOTO_A, SmallLake, copy_small_lake
+from croplake.jobs.fetch_plan import recipe_of
+from tests.jobs.small_lake import PHOTO_A, SmallLake, copy_small_lake, jpeg_of
 from tests.jobs.world import outside_environment, rows_of
 
 READERS = Path("build/readers/bin/python")
@@ -228,6 +236,43 @@ def test_a_finished_export_is_up_to_date_and_a_broken_one_goes_on_with_the_same_
             assert path.stat().st_mtime_ns == stamp
 
 
+@pytest.mark.parametrize(
+    ("format", "lost"), [("folders", "train/Apple"), ("imagefolder", "train/000000/*.jpg")]
+)
+def test_pictures_that_were_removed_come_back_with_the_same_command(
+    format: str, lost: str, odd: SmallLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    into = tmp_path / "away"
+    assert export(odd, format, into) == 0
+    whole = tree(into)
+    (into / "train" / "mine.jpg").write_bytes(b"of no shard")
+    for path in [*into.glob(lost)]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert tree(into) != whole
+    capsys.readouterr()
+    assert export(odd, format, into) == 0
+    assert "shards written: 1 of 3" in capsys.readouterr().out  # train's alone
+    assert tree(into) == whole | {"train/mine.jpg": b"of no shard"}
+    assert export(odd, format, into) == 0
+    assert "is up to date" in capsys.readouterr().out
+
+
+def test_notices_and_class_folders_that_were_removed_come_back_though_all_shards_are_there(
+    odd: SmallLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    into = tmp_path / "away"
+    assert export(odd, "folders", into) == 0
+    whole = tree(into)
+    for name in ("README.txt", "labels.json", "LICENSES.csv"):
+        (into / name).unlink()
+    (into / "test" / "Pear").rmdir()  # no picture of the test split is one
+    capsys.readouterr()
+    assert export(odd, "folders", into) == 0
+    assert "is up to date" in capsys.readouterr().out
+    assert tree(into) == whole
+    assert (into / "test" / "Pear").is_dir()
+
+
 def test_what_has_changed_or_is_another_export_is_refused_with_a_way_out(
     odd: SmallLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -241,7 +286,7 @@ def test_what_has_changed_or_is_another_export_is_refused_with_a_way_out(
     assert "as folders; export into another folder, or remove this one" in said
     odd.lake.update(t.EXAMPLES, f"example_id = '{'1' * 32}'", {t.TITLE: "'2010'"})
     assert export(odd, "webdataset", into) == 4
-    assert "they have changed since" in capsys.readouterr().err
+    assert "the rows (examples was at version" in capsys.readouterr().err
     assert tree(into) == before
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("two years")
@@ -250,6 +295,9 @@ def test_what_has_changed_or_is_another_export_is_refused_with_a_way_out(
     assert tree(tmp_path / "full") == {"thesis.txt": b"two years"}
     assert export(odd, "webdataset", tmp_path / "full" / "thesis.txt") == 2
     assert "thesis.txt: is a file; expected a folder" in capsys.readouterr().err
+    assert export(odd, "webdataset", tmp_path / "full" / "thesis.txt" / "below") == 2
+    assert "below: cannot be written: " in (said := capsys.readouterr().err)
+    assert "expected a folder, new or there, that this user may write" in said
     assert export(odd, "webdataset", odd.folder / "exports") == 2
     assert "is in the lake; expected a folder elsewhere" in capsys.readouterr().err
     assert export(odd, "webdataset", tmp_path / "none", "--set", "dataset.name=nuts") == 4
@@ -258,6 +306,37 @@ def test_what_has_changed_or_is_another_export_is_refused_with_a_way_out(
     only = ["--set", classes, "--set", "dataset.classes=[]"]
     assert export(odd, "webdataset", tmp_path / "none", *only) == 4
     assert "run select_boxes and build_examples with these settings" in capsys.readouterr().err
+
+
+def test_crops_of_another_recipe_are_refused_and_never_complete_an_export(
+    odd: SmallLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = odd.settings.fetch.recipe.model_copy(update={"jpeg_quality": 60})
+    first = recipe_of(odd.settings.fetch).recipe_id
+    second = recipe_of(odd.settings.fetch.model_copy(update={"recipe": recipe})).recipe_id
+    boxes = ("a1", "a2", "b1", "b2", "c1", "c2")
+    # Alike but for the bytes: nothing else that goes along tells the two.
+    odd.add(
+        t.CROPS,
+        *(odd.crop(box) | {t.RECIPE_ID: second, t.JPEG: jpeg_of(f"other {box}")} for box in boxes),
+    )
+    into = tmp_path / "crops"
+    assert export(odd, "webdataset", into, "--of", "crops") == 0
+    whole = tree(into)
+    (into / "train-000000.tar").unlink()
+    half = tree(into)
+    other = ["--of", "crops", "--set", "fetch.recipe.jpeg_quality=60"]
+    capsys.readouterr()
+    assert export(odd, "webdataset", into, *other) == 4
+    said = capsys.readouterr().err
+    assert f"fetch.recipe (its id was {first}, now it is {second})" in said
+    assert "version" not in said
+    assert tree(into) == half
+    assert export(odd, "webdataset", into, "--of", "crops") == 0
+    assert tree(into) == whole
+    # Examples keep the recipe they were built with, whatever the settings say today.
+    assert export(odd, "webdataset", tmp_path / "examples", *other[2:]) == 0
+    assert export(odd, "webdataset", tmp_path / "examples") == 0
 
 
 def test_an_export_is_recorded_with_the_versions_it_read_and_forget_names_it(
@@ -276,10 +355,31 @@ def test_an_export_is_recorded_with_the_versions_it_read_and_forget_names_it(
     assert dict(run[t.COUNTS]) == {"train": 5, "validation": 2, "test": 1}
     assert run[t.DETAIL] == f"examples as imagefolder into {into.as_uri()}"
     assert len(list(into.glob("*/*/*.jpg"))) == 8
+    assert export(odd, "folders", into) == 2
     capsys.readouterr()
     for photo, is_named in ((PHOTO_A, True), ("f" * 16, False)):
         assert main(["lake", "forget", "--conf", odd.conf, photo]) == 0
-        assert (f"yours to remove: {run[t.DETAIL]}" in capsys.readouterr().out) == is_named
+        said = capsys.readouterr().out
+        assert (f"yours to remove: {run[t.DETAIL]}\n" in said) == is_named
+        assert said.count("yours to remove") == is_named  # what was refused is nobody's to remove
+
+
+def test_an_export_is_in_runs_before_its_first_file_so_that_a_kill_does_not_hide_it(
+    odd: SmallLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    into, place_bytes = tmp_path / "away", export_examples.place_bytes
+    seen: list[Row] = []
+
+    def look_and_place(address: str, path: str, content: bytes) -> None:
+        seen.append(max(rows_of(odd.settings, "runs"), key=lambda row: row[t.STARTED_AT]))
+        assert tree(into).keys() == {"__croplake__/writable"}
+        place_bytes(address, path, content)
+
+    monkeypatch.setattr(export_examples, "place_bytes", look_and_place)
+    assert export(odd, "webdataset", into) == 0
+    (row,) = seen
+    assert row[t.OUTCOME] == "running"
+    assert row[t.DETAIL] == f"examples as webdataset into {into.as_uri()}"
 
 
 def test_files_that_cannot_be_written_end_in_exit_code_3_and_the_next_run_goes_on(
@@ -300,6 +400,107 @@ def test_files_that_cannot_be_written_end_in_exit_code_3_and_the_next_run_goes_o
     blocked.rmdir()
     assert export(odd, "webdataset", into) == 0
     assert tree(into) == whole
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code", "told"),
+    [
+        (errno.EACCES, 2, "expected a folder, new or there, that this user may write"),
+        (errno.ENOSPC, 3, "once that is mended, the same command goes on"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_found_before_the_work(
+    number: int,
+    exit_code: int,
+    told: str,
+    odd: SmallLake,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(address: str, content: bytes) -> None:
+        raise OSError(number, os.strerror(number), address)
+
+    monkeypatch.setattr(storage, "write_bytes", refuse)
+    monkeypatch.setattr(export_examples, "rows_of", None)  # the work would end in a TypeError
+    assert export(odd, "webdataset", tmp_path / "away") == exit_code
+    said = capsys.readouterr().err
+    assert f"away: cannot be written: [Errno {number}]" in said
+    assert told in said
+
+
+def test_a_disk_that_is_full_when_the_notices_are_written_is_exit_code_3(
+    odd: SmallLake,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fill(into: str, manifest: Manifest) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    into = tmp_path / "away"
+    with monkeypatch.context() as full:
+        full.setattr(export_examples, "write_notices", fill)
+        assert export(odd, "webdataset", into) == 3
+    said = capsys.readouterr().err
+    assert "away: the export broke off: OSError: [Errno 28] No space left on device" in said
+    assert "the same command goes on with what is missing" in said
+    assert export(odd, "webdataset", into) == 0
+
+
+def test_a_task_that_dies_is_exit_code_3_and_one_that_errs_is_a_defect(
+    odd: SmallLake,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def die(
+        batches: Iterable[pa.RecordBatch], *, into: str, manifest: Manifest
+    ) -> Iterator[pa.RecordBatch]:
+        os._exit(1)
+
+    def err(
+        batches: Iterable[pa.RecordBatch], *, into: str, manifest: Manifest
+    ) -> Iterator[pa.RecordBatch]:
+        raise ValueError("rows came that nobody planned")
+
+    into = tmp_path / "away"
+    monkeypatch.setattr(export_examples, "write_shards", die)
+    assert export(odd, "webdataset", into) == 3
+    said = capsys.readouterr().err
+    assert "away: the export broke off: Py4JJavaError: " in said
+    assert "Python worker exited unexpectedly" in said
+    assert "the same command goes on with what is missing" in said
+    assert "\tat org.apache" not in said
+    monkeypatch.setattr(export_examples, "write_shards", err)
+    with pytest.raises(PythonException, match="rows came that nobody planned"):
+        export(odd, "webdataset", into)
+    monkeypatch.undo()
+    assert export(odd, "webdataset", into) == 0
+
+
+def test_shards_that_other_machines_keep_to_themselves_are_exit_code_3_and_named(
+    odd: SmallLake,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    into, there = tmp_path / "away", (tmp_path / "another machine's disk").as_uri()
+
+    def write_there(
+        batches: Iterable[pa.RecordBatch], *, into: str, manifest: Manifest
+    ) -> Iterator[pa.RecordBatch]:
+        return write_shards(batches, into=there, manifest=manifest)
+
+    with monkeypatch.context() as unshared:
+        unshared.setattr(export_examples, "write_shards", write_there)
+        assert export(odd, "webdataset", into) == 3
+    said = capsys.readouterr()
+    assert "3 shards were written, but are not there" in said.err
+    assert ": train-000000, validation-000000, test-000000; expected --into to be a" in said.err
+    assert "pictures" not in said.out
+    assert not (into / "LICENSES.csv").exists()
+    assert export(odd, "webdataset", into) == 0
 
 
 @pytest.mark.full

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as pads
@@ -10,12 +12,13 @@ import pytest
 from croplake import open_lake, storage
 from croplake import tables as t
 from croplake.care.photo_files import FILES_SCHEMA, files_with_photos
+from croplake.care.vacuum import unused_files
 from croplake.cli import main
 from croplake.errors import InputDataError
 from croplake.examples.layout import writer_properties
 from croplake.selection.todo import box_states, boxes_to_fetch
 from croplake.session import session_properties
-from tests.jobs.small_lake import MODEL_ID, PHOTO_A, PHOTO_C, SmallLake
+from tests.jobs.small_lake import BOXES, MODEL_ID, PHOTO_A, PHOTO_C, PHOTO_D, SmallLake
 from tests.jobs.world import rows_of, run
 
 UNKNOWN = "f" * 16
@@ -192,3 +195,82 @@ def test_shards_that_lose_a_row_keep_their_row_groups_small(small: SmallLake) ->
     assert main(["lake", "forget", "--conf", small.conf, PHOTO_A]) == 0
     assert len(rows_of(small.settings, "examples")) == 400
     assert 20 < before <= groups() + 1
+
+
+def add_export(small: SmallLake, run_id: str, detail: str, **changes: Any) -> None:  # noqa: ANN401
+    """A run of export_examples of the tables as they are, unless changes say otherwise."""
+    tables = (t.CLASSES, t.EXAMPLES)
+    if detail.startswith("crops"):
+        tables = (t.CLASSES, t.SELECTED_BOXES, t.CROPS)
+    read = {table.name: small.lake.version(table) for table in tables}
+    row = {t.DETAIL: detail, t.TABLES_READ: read} | changes
+    small.add(t.RUNS, small.run(run_id, "export_examples", **row))
+
+
+def exports_named_for(
+    small: SmallLake, image_id: str, capsys: pytest.CaptureFixture[str]
+) -> list[str]:
+    capsys.readouterr()
+    assert main(["lake", "forget", "--conf", small.conf, image_id]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    named = [line.partition("is yours to remove: ") for line in lines]
+    return [export for _, found, export in named if found]
+
+
+def test_exports_that_show_a_photo_are_named_whatever_ended_them_and_no_others(
+    small: SmallLake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_export(small, "r10", "examples as folders into file:///done")
+    add_export(small, "r11", "crops as webdataset into s3a://b/killed; 2", outcome="running")
+    failed = "file:///half: 1 of 2 shards could not be written: x; the same command goes on"
+    half = f"examples as folders into file:///half; {failed}"
+    add_export(small, "r12", half, outcome="incomplete")
+    refused = "file:///no: holds examples of dataset fruit as folders, asked for is x; export into"
+    add_export(small, "r13", refused, outcome="failed")
+    add_export(small, "r14", "examples as folders into file:///pears", dataset="pears")
+    assert exports_named_for(small, PHOTO_A, capsys) == [
+        "crops as webdataset into s3a://b/killed; 2",
+        "examples as folders into file:///done",
+        "examples as folders into file:///half",
+        "examples as folders into file:///pears",
+    ]
+    # Its box is kept, but its photo could not be had: no export shows it.
+    assert exports_named_for(small, PHOTO_D, capsys) == []
+
+
+def test_an_export_of_a_dataset_that_was_made_anew_without_the_photo_is_named_by_its_versions(
+    small: SmallLake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_export(small, "r10", "examples as folders into file:///examples-then")
+    add_export(small, "r11", "crops as folders into file:///crops-then")
+    of_fruit = f"{t.DATASET} = 'fruit'"
+    selected = [
+        row
+        for row in rows_of(small.settings, "selected_boxes")
+        if row[t.DATASET] == "fruit" and row[t.IMAGE_ID] == PHOTO_C
+    ]
+    small.put(t.SELECTED_BOXES, *selected, where=of_fruit)
+    small.put(t.EXAMPLES, small.example("c1"), where=of_fruit)
+    add_export(small, "r12", "examples as folders into file:///examples-now")
+    add_export(small, "r13", "crops as folders into file:///crops-now")
+    assert exports_named_for(small, PHOTO_A, capsys) == [
+        "crops as folders into file:///crops-then",
+        "examples as folders into file:///examples-then",
+    ]
+
+
+def test_an_export_of_a_version_that_cannot_be_read_any_more_is_named(
+    small: SmallLake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_export(small, "r10", "examples as folders into file:///files-gone")
+    small.put(t.EXAMPLES, *(small.example(box) for box in BOXES if box != "d1"))
+    for file in unused_files(small.lake, t.EXAMPLES):
+        Path(small.folder, t.EXAMPLES.name, file.path).unlink()
+    add_export(small, "r11", "examples as folders into file:///still-there")
+    add_export(small, "r12", "examples as folders into file:///log-gone", tables_read={"examples": 99})
+    add_export(small, "r13", "examples as folders into file:///not-told", tables_read={})
+    assert exports_named_for(small, UNKNOWN, capsys) == [
+        "examples as folders into file:///files-gone",
+        "examples as folders into file:///log-gone",
+        "examples as folders into file:///not-told",
+    ]

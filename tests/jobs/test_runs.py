@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -190,3 +191,17 @@ def test_a_killed_runs_lock_file_stays_without_harm(small: SmallLake) -> None:
     stale.parent.mkdir(exist_ok=True)
     stale.write_text('{"job": "fetch_crops", "run_id": "r9"')
     assert living_runs(str(small.folder)) == frozenset()
+
+
+def test_a_job_that_writes_no_table_makes_no_lake_where_none_is(
+    small: SmallLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mistyped = tmp_path / "lkae"
+    into = tmp_path / "away"
+    export = ["export-examples", "--format", "folders", "--into", str(into)]
+    for command in (export, ["train-classifier"]):
+        arguments = ["--conf", small.conf, "--set", f"lake.root={mistyped}"]
+        assert main([*command, *arguments]) == 4
+        assert "lkae: no lake is there, no table was ever written" in capsys.readouterr().err
+        assert not mistyped.exists()
+    assert not into.exists()

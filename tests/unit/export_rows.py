@@ -66,6 +66,7 @@ def manifest_of(rows: list[Row], format: Format, *categories: str) -> Manifest:
         dataset="fruit",
         tables={"examples": "id"},
         versions={"examples": 3},
+        recipe_id=None,
         buckets={split: 1 for split in splits.values()},
         labels=tuple(Label(index, name, folders[name]) for index, name in enumerate(names)),
         shards=tuple(shards),

@@ -7,13 +7,15 @@ import io
 import tarfile
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
 from croplake import storage
+from croplake import tables as t
 from croplake.errors import InputDataError, SettingsError
 from croplake.export import placing
+from croplake.export.finished import finished_shards
 from croplake.export.plan import (
     FORMATS,
     MANIFEST,
@@ -26,7 +28,7 @@ from croplake.export.plan import (
     read_manifest,
 )
 from croplake.export.rows import KEY, SHARD
-from croplake.export.task import read_marker
+from croplake.export.task import marker_path
 from tests.unit.export_rows import manifest_of, picture, write
 
 ROWS = [picture(1), picture(2), picture(3, **{SHARD: 1})]
@@ -64,7 +66,7 @@ def test_a_write_that_fails_midway_leaves_no_part_and_the_other_shards_go_on(
     assert errors[0].startswith("train-000000: ")
     assert "no space left" in errors[0]
     assert errors[1] is None
-    assert read_marker(tmp_path.as_uri(), manifest.shards[0]) is None
+    assert finished_shards(tmp_path.as_uri(), manifest).keys() == {1}
     assert list((tmp_path / placing.PARTS).iterdir()) == []
     for path in files_outside_parts(tmp_path):
         if path.endswith(".jpg"):  # those that are there are whole
@@ -134,15 +136,49 @@ def test_a_shard_that_got_fewer_rows_than_planned_is_a_defect_and_leaves_no_file
 def test_a_shard_whose_file_is_gone_or_cut_off_is_not_finished(tmp_path: Path) -> None:
     into, manifest = tmp_path.as_uri(), manifest_of(ROWS, "webdataset")
     write(ROWS, into, manifest)
-    first, second = manifest.shards
-    found = read_marker(into, first)
-    assert found is not None
-    assert (found.rows, found.last) == (2, "train-000000.tar")
+    found = finished_shards(into, manifest)
+    assert found.keys() == {0, 1}
+    assert (found[0].rows, found[0].last) == (2, "train-000000.tar")
     with (tmp_path / "train-000000.tar").open("r+b") as file:
         file.truncate(512)
     (tmp_path / "train-000001.tar").unlink()
-    assert read_marker(into, first) is None
-    assert read_marker(into, second) is None
+    assert finished_shards(into, manifest) == {}
+
+
+def split_apart(into: str, format: Format) -> Manifest:
+    """Three shards, two of them of one split and class, all of them written."""
+    rows = [*ROWS, picture(4, **{t.SPLIT: "test", SHARD: 2})]
+    manifest = manifest_of(rows, format)
+    assert write(rows, into, manifest) == [None] * 3
+    return manifest
+
+
+@pytest.mark.parametrize("format", ["folders", "imagefolder"])
+def test_a_shard_that_lost_a_picture_or_a_part_of_one_is_not_finished_and_the_others_are(
+    format: Format, tmp_path: Path
+) -> None:
+    into = tmp_path.as_uri()
+    manifest = split_apart(into, format)
+    assert finished_shards(into, manifest).keys() == {0, 1, 2}
+    (third,) = tmp_path.glob(f"train/*/{ROWS[2][KEY]}.jpg")
+    # Another file in its place is none of the shard's.
+    third.rename(third.with_name(f"{9:032x}.jpg"))
+    assert finished_shards(into, manifest).keys() == {0, 2}
+    (first,) = tmp_path.glob(f"train/*/{ROWS[0][KEY]}.jpg")
+    first.write_bytes(first.read_bytes()[:-1])
+    assert finished_shards(into, manifest).keys() == {2}
+
+
+def test_a_shard_whose_list_of_pictures_or_marker_is_damaged_is_not_finished(tmp_path: Path) -> None:
+    into = tmp_path.as_uri()
+    manifest = split_apart(into, "folders")
+    lists = tmp_path / "attribution"
+    for name, filling in (("test-000000", b"\xff"), ("train-000000", b"\n")):
+        size = (lists / f"{name}.csv").stat().st_size
+        (lists / f"{name}.csv").write_bytes(filling * size)
+    assert finished_shards(into, manifest).keys() == {1}
+    (tmp_path / marker_path(manifest.shards[1])).write_bytes(b"{}")
+    assert finished_shards(into, manifest) == {}
 
 
 def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -179,15 +215,41 @@ def test_one_folder_holds_one_export() -> None:
             check_request(found, *asked, "d")
 
 
-def test_other_versions_of_the_same_rows_go_on_and_other_rows_do_not() -> None:
+def test_other_versions_of_the_same_rows_go_on() -> None:
     found = manifest_of(ROWS, "folders")
-    later = dataclasses.replace(found, versions={"examples": 4})
-    check_rows(found, later, "d")
-    changed = dataclasses.replace(
-        later, shards=(dataclasses.replace(found.shards[0], digest="2"), found.shards[1])
-    )
-    with pytest.raises(InputDataError, match=r"examples version 3; .* \(examples version 4\)"):
-        check_rows(found, changed, "d")
+    check_rows(found, dataclasses.replace(found, versions={"examples": 4}), "d")
+
+
+OTHER_SHARDS = (dataclasses.replace(manifest_of(ROWS, "folders").shards[0], digest="2"),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"shards": OTHER_SHARDS, "versions": {"examples": 4}},
+            "the rows (examples was at version 3, now it is at 4)",
+        ),
+        ({"shards": OTHER_SHARDS}, "the rows"),
+        ({"recipe_id": "b"}, "fetch.recipe (its id was None, now it is b)"),
+        ({"labels": ()}, "the categories, their order or their folders"),
+        ({"tables": {"examples": "x"}}, "the tables (others lie at the place of examples)"),
+        ({"layout": 7}, "the layout of the files (it was 1, now it is 7)"),
+        (
+            {"recipe_id": "b", "shards": OTHER_SHARDS},
+            "fetch.recipe (its id was None, now it is b); the rows",
+        ),
+    ],
+)
+def test_other_pictures_are_refused_and_what_has_changed_is_named(
+    changes: dict[str, Any], told: str
+) -> None:
+    found = manifest_of(ROWS, "folders")
+    with pytest.raises(InputDataError) as refused:
+        check_rows(found, dataclasses.replace(found, **changes), "d")
+    said = str(refused.value)
+    assert said.startswith("d: holds examples of dataset fruit as folders; ")
+    assert f"one folder cannot hold both: {told}; export into another folder" in said
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from croplake import tables as t
+from croplake.export.finished import finished_shards
 from croplake.export.notices import write_notices, write_summary
 from croplake.export.plan import FORMATS, Format, Manifest
 from croplake.export.rows import DETAILS, KEY, SHARD
-from croplake.export.task import read_marker
 from tests.unit.export_rows import ODD_TEXT, Row, manifest_of, picture, write
 
 NOTHING_KNOWN = dict.fromkeys((t.LICENSE, t.AUTHOR, t.AUTHOR_URL, t.TITLE, t.LANDING_URL))
@@ -139,9 +139,8 @@ def test_licences_are_counted_and_the_notices_say_where_each_is(tmp_path: Path) 
     into = tmp_path.as_uri()
     manifest = export(ROWS, "folders", tmp_path)
     write_notices(into, manifest)
-    markers = [marker for shard in manifest.shards if (marker := read_marker(into, shard))]
     counts = {("Apple", "train"): 2, ("CON", "train"): 1, ("..", "test"): 1}
-    write_summary(into, manifest, markers, counts)
+    write_summary(into, manifest, finished_shards(into, manifest).values(), counts)
     address = ROWS[0][t.LICENSE]
     assert read_csv(tmp_path / "LICENSES.csv") == [
         {"license": address, "name": "CC BY 2.0", "pictures": "3"},
@@ -150,6 +149,7 @@ def test_licences_are_counted_and_the_notices_say_where_each_is(tmp_path: Path) 
     readme = (tmp_path / "README.txt").read_text(encoding="utf-8")
     assert "attribution/<split>-<number>.csv" in readme
     assert "CC BY 4.0" in readme
+    assert "which buckets do not keep: make all folders that labels.json names\n" in readme
     labels = json.loads((tmp_path / "labels.json").read_text(encoding="utf-8"))
     assert [label["category"] for label in labels] == ["Apple", "CON", ".."]
     assert [(tmp_path / "train" / label["folder"]).exists() for label in labels[:2]] == [True, True]

@@ -12,13 +12,13 @@ from rich.markup import escape
 
 from croplake import storage, summary
 from croplake import tables as t
+from croplake.care.exports import exports_that_may_show
 from croplake.care.losses import note_losses
-from croplake.care.pins import find_readers, runs_of
+from croplake.care.pins import find_readers
 from croplake.care.vacuum import TABLES_WITH_BYTES, VacuumPlan, plan_vacuum, vacuum
 from croplake.errors import IncompleteError, SettingsError
 from croplake.examples.layout import read_layout, writer_properties
 from croplake.jobs.context import Job, JobContext
-from croplake.jobs.export_examples import NAME as EXPORT
 from croplake.jobs.report_dataset import REPORTS
 from croplake.selection.rules import FORGOTTEN
 from croplake.session import session_properties
@@ -39,7 +39,8 @@ def forget_job(image_ids: Sequence[str], *, at_once: bool = False) -> Job:
       box is still accounted for; `select_boxes` gives them that reason from now on.
     - Pages in the lake's `reports` folder that show the photo are removed; they can be made anew.
       Those that were written elsewhere are not known.
-    - Exports of its datasets are named, as far as `runs` knows of them; their files are the user's.
+    - Exports that show it are named, as far as `runs` knows of them, and so are those of which the
+      lake cannot tell any more; their files are the user's.
     - `forgotten_photos` holds the ids, so that `fetch_crops` never asks for them again.
     - The catalog (`photos`, `boxes`) stays: it is a copy of lists that others publish, and would be
       back with the next `ingest_catalog`.
@@ -110,17 +111,8 @@ def _remove_pages(context: JobContext, image_ids: Iterable[str]) -> None:
 
 
 def _name_exports(context: JobContext, is_theirs: str) -> None:
-    """Says which exports had their datasets when they were made; those files are the user's."""
-    if not context.lake.exists(t.SELECTED_BOXES):
-        return
-    theirs = context.lake.read(t.SELECTED_BOXES).where(is_theirs).select(t.DATASET).distinct()
-    datasets = {row[t.DATASET] for row in theirs.collect()}
-    exports = {
-        run[t.DETAIL].split("; ")[0]
-        for run in runs_of(context.lake)
-        if run[t.JOB] == EXPORT and run[t.DATASET] in datasets and run[t.DETAIL]
-    }
-    for export in sorted(exports):
+    """Says which exports may show them; those files are the user's."""
+    for export in exports_that_may_show(context.lake, is_theirs):
         context.console.print(
             f"[yellow]was exported, may show them, is yours to remove: {escape(export)}",
             highlight=False,

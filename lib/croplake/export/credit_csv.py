@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,3 +25,14 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
         writer = csv.DictWriter(file, columns, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         writer.writeheader()
         writer.writerows(rows)
+
+
+def read_first_column(content: bytes) -> list[str]:
+    """The first value of every row of a file that `write_csv` wrote, without the header.
+
+    Raises:
+        csv.Error: it is no such file any more.
+        ValueError: likewise.
+    """
+    rows = csv.reader(io.StringIO(content.decode(), newline=""))
+    return [row[0] for row in rows if row][1:]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from croplake import storage
 from croplake import tables as t
-from croplake.export.credit_csv import write_csv
+from croplake.export.credit_csv import read_first_column, write_csv
 from croplake.export.placing import place_pictures, whole_file
 from croplake.export.plan import Manifest, Shard
 from croplake.export.rows import DETAILS, KEY, Row, details, file_name
@@ -40,7 +41,16 @@ def write_shard(into: str, manifest: Manifest, shard: Shard, rows: Iterable[Row]
             del told[KEY]
             yield {FILE: path_of(row)} | told
 
-    last = f"{ATTRIBUTION}/{shard.name}.csv"
+    last = _credits_path(shard)
     with whole_file(into, last) as part:
         write_csv(part, COLUMNS, credits())
     return last
+
+
+def picture_paths(into: str, shard: Shard) -> list[str]:
+    """The paths of a finished shard's pictures, as its CSV has them."""
+    return read_first_column(storage.read_bytes(storage.join(into, _credits_path(shard))))
+
+
+def _credits_path(shard: Shard) -> str:
+    return f"{ATTRIBUTION}/{shard.name}.csv"

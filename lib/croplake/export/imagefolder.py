@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from croplake import storage
 from croplake import tables as t
-from croplake.export.credit_csv import write_csv
+from croplake.export.credit_csv import read_first_column, write_csv
 from croplake.export.placing import place_pictures, whole_file
 from croplake.export.plan import Manifest, Shard
 from croplake.export.rows import DETAILS, KEY, NUMBERS, Row, details, file_name
 
+_METADATA: Final = "metadata.csv"
 FILE_NAME: Final = "file_name"
 LABEL: Final = "label"
 NOT_GIVEN: Final = "(none)"
@@ -46,7 +48,7 @@ def write_shard(into: str, manifest: Manifest, shard: Shard, rows: Iterable[Row]
     Returns:
         The path of its last file.
     """
-    folder = f"{shard.split}/{shard.number:06d}"
+    folder = _folder(shard)
 
     def path_of(row: Row) -> str:
         return f"{folder}/{file_name(row)}"
@@ -57,7 +59,18 @@ def write_shard(into: str, manifest: Manifest, shard: Shard, rows: Iterable[Row]
             told |= {FILE_NAME: file_name(row), LABEL: row[t.CATEGORY]}
             yield {name: told[name] for name in COLUMNS}
 
-    last = f"{folder}/metadata.csv"
+    last = f"{folder}/{_METADATA}"
     with whole_file(into, last) as part:
         write_csv(part, COLUMNS, credits())
     return last
+
+
+def picture_paths(into: str, shard: Shard) -> list[str]:
+    """The paths of a finished shard's pictures, as its `metadata.csv` has them."""
+    folder = _folder(shard)
+    content = storage.read_bytes(storage.join(into, folder, _METADATA))
+    return [f"{folder}/{name}" for name in read_first_column(content)]
+
+
+def _folder(shard: Shard) -> str:
+    return f"{shard.split}/{shard.number:06d}"

@@ -26,7 +26,11 @@ _FEATURES: Final[Mapping[Format, Mapping[str, Any]]] = {
 }
 """The types of what goes along, where readers cannot know them."""
 _WHERE: Final[Mapping[Format, tuple[str, str]]] = {
-    "folders": ("<split>/<category>/<key>.jpg", "attribution/<split>-<number>.csv"),
+    "folders": (
+        "<split>/<category>/<key>.jpg; a class without a picture in a split has an empty folder\n"
+        "           there, which buckets do not keep: make all folders that labels.json names",
+        "attribution/<split>-<number>.csv",
+    ),
     "webdataset": (
         "<split>-<number>.tar, of which <key>.jpg, <key>.cls (label index), <key>.json",
         "<key>.json in the same tar",

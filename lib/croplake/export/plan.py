@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, get_args
 
@@ -24,8 +24,6 @@ MANIFEST: Final = f"{OWN_FOLDER}/manifest.json"
 SUMMARY: Final = f"{OWN_FOLDER}/summary.json"
 _LAYOUT: Final = 1
 """Counted up with every change that gives other files for the same rows."""
-_SAME: Final = ("layout", "tables", "labels", "shards")
-"""What must not change while an export is made; versions may: tables are maintained, too."""
 ALONG_BYTES: Final[Mapping[Format, int]] = {
     "folders": 1024,
     "webdataset": 4096,  # three headers, and each member filled up to 512
@@ -104,6 +102,7 @@ class Manifest:
         dataset: name.
         tables: Delta's id of every table that its rows come from.
         versions: of these tables, when it began.
+        recipe_id: of its crops, whose keys do not tell; None for examples, whose keys do.
         buckets: how many parts the rows of each split fall into, by a hash of their keys.
         labels: in the order of their index.
         shards: the buckets that are not empty.
@@ -115,6 +114,7 @@ class Manifest:
     dataset: str
     tables: Mapping[str, str]
     versions: Mapping[str, int]
+    recipe_id: str | None
     buckets: Mapping[str, int]
     labels: tuple[Label, ...]
     shards: tuple[Shard, ...]
@@ -200,7 +200,7 @@ def check_request(found: Manifest, format: Format, of: What, dataset: str, into:
 
 
 def check_rows(found: Manifest, wanted: Manifest, into: str) -> None:
-    """Makes sure that an export goes on with the rows it began with.
+    """Makes sure that an export goes on with the pictures it began with.
 
     Args:
         found: the manifest that is there.
@@ -208,17 +208,36 @@ def check_rows(found: Manifest, wanted: Manifest, into: str) -> None:
         into: where.
 
     Raises:
-        InputDataError: the rows are others by now.
+        InputDataError: they are others by now; the text names what has changed.
     """
-    if any(getattr(found, name) != getattr(wanted, name) for name in _SAME):
-        then, now = (
-            ", ".join(f"{table} version {version}" for table, version in each.versions.items())
-            for each in (found, wanted)
-        )
+    if changes := [*_changes(found, wanted)]:
         raise InputDataError(
-            f"{into}: holds {_in_words(found.of, found.dataset, found.format)} as they were in "
-            f"{then}; they have changed since ({now}), and one folder cannot hold both; {_WAY_OUT}"
+            f"{into}: holds {_in_words(found.of, found.dataset, found.format)}; what it is made of "
+            f"has changed since it was begun, and one folder cannot hold both: "
+            f"{'; '.join(changes)}; {_WAY_OUT}"
         )
+
+
+def _changes(found: Manifest, wanted: Manifest) -> Iterator[str]:
+    """What must not change while an export is made, and did.
+
+    Versions alone may: tables are maintained, too.
+    """
+    if found.layout != wanted.layout:
+        yield f"the layout of the files (it was {found.layout}, now it is {wanted.layout})"
+    if found.recipe_id != wanted.recipe_id:
+        yield f"fetch.recipe (its id was {found.recipe_id}, now it is {wanted.recipe_id})"
+    if found.labels != wanted.labels:
+        yield "the categories, their order or their folders"
+    if found.tables != wanted.tables:
+        yield f"the tables (others lie at the place of {', '.join(found.tables)})"
+    if found.shards != wanted.shards:
+        versions = [
+            f"{table} was at version {version}, now it is at {wanted.versions.get(table)}"
+            for table, version in found.versions.items()
+            if version != wanted.versions.get(table)
+        ]
+        yield f"the rows ({', '.join(versions)})" if versions else "the rows"
 
 
 def _in_words(of: What, dataset: str, format: Format) -> str:

@@ -56,6 +56,16 @@ class Marker:
             self.licences[row[t.LICENSE] or ""] += 1
             yield row
 
+    def to_bytes(self) -> bytes:
+        """As a file."""
+        return json.dumps(vars(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Marker:
+        """From its file."""
+        values: dict[str, Any] = json.loads(content)
+        return cls(**values | {"licences": Counter(values["licences"])})
+
 
 def write_shards(
     batches: Iterable[pa.RecordBatch], *, into: str, manifest: Manifest
@@ -92,7 +102,7 @@ def _write_shard(into: str, manifest: Manifest, shard: Shard, rows: Iterable[Row
     checked = _all_of(shard, marker, marker.counting(rows))
     marker.last = WRITERS[manifest.format](into, manifest, shard, checked)
     marker.last_bytes = storage.size_bytes(storage.join(into, marker.last)) or 0
-    place_bytes(into, _marker_path(shard), json.dumps(vars(marker)).encode())
+    place_bytes(into, marker_path(shard), marker.to_bytes())
 
 
 def _all_of(shard: Shard, marker: Marker, rows: Iterator[Row]) -> Iterator[Row]:
@@ -102,16 +112,6 @@ def _all_of(shard: Shard, marker: Marker, rows: Iterator[Row]) -> Iterator[Row]:
         raise ValueError(f"{shard.name}: {marker.rows} rows came, {shard.rows} were planned")
 
 
-def read_marker(into: str, shard: Shard) -> Marker | None:
-    """What is kept of a shard; None where it is not finished, or its files are gone."""
-    address = storage.join(into, _marker_path(shard))
-    if not storage.exists(address):
-        return None
-    values: dict[str, Any] = json.loads(storage.read_bytes(address))
-    marker = Marker(**values | {"licences": Counter(values["licences"])})
-    found = storage.size_bytes(storage.join(into, marker.last))
-    return marker if found == marker.last_bytes else None
-
-
-def _marker_path(shard: Shard) -> str:
+def marker_path(shard: Shard) -> str:
+    """Where a finished shard's marker lies below its export."""
     return f"{OWN_FOLDER}/done/{shard.name}.json"

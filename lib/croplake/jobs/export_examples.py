@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
 from typing import Final
 
 import pyarrow as pa
+from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame
 
 from croplake import storage, summary
 from croplake.errors import IncompleteError, SettingsError
 from croplake.examples.export_rows import spread_to_shards
+from croplake.export.finished import finished_shards
 from croplake.export.notices import write_notices, write_summary
 from croplake.export.placing import PARTS, place_bytes
 from croplake.export.plan import (
@@ -27,7 +28,7 @@ from croplake.export.plan import (
     check_rows,
     read_manifest,
 )
-from croplake.export.task import WRITTEN_SCHEMA, Marker, read_marker, write_shards
+from croplake.export.task import WRITTEN_SCHEMA, write_shards
 from croplake.jobs.context import Job, JobContext
 from croplake.jobs.export_plan import READS, count_pictures, plan_export, rows_of
 from croplake.jobs.select_boxes import dataset_labels
@@ -36,8 +37,11 @@ from croplake.locks import writing
 
 NAME: Final = "export_examples"
 _LOCK: Final = "export"
-_MARKER_READS: Final = 16
+_WRITABLE: Final = f"{OWN_FOLDER}/writable"
+"""An empty file that a run writes first, to see whether it may. It stays: who may write into a
+bucket may not always delete."""
 _MAX_NAMED: Final = 3
+_GO_ON: Final = "the same command goes on with what is missing"
 
 
 def export_job(request: Request) -> Job:
@@ -57,37 +61,58 @@ def _export(context: JobContext, *, request: Request) -> None:
 
     Raises:
         SettingsError: the place cannot be, or holds another export; TensorFlow is missing.
-        InputDataError: nothing to export, rows that have changed, or a place with other files.
-        IncompleteError: files could not be written.
+        InputDataError: nothing to export, pictures that have changed, or a place with other files.
+        IncompleteError: files could not be written, or are not where they should be.
     """
     into = storage.absolute(request.into)
     _check(context, request, into)
-    context.detail = f"{request.of} as {request.format} into {into}"
     own_folder = storage.join(into, OWN_FOLDER)
-    with writing(own_folder, (_LOCK,), run_id=context.run_id, job=NAME, is_inner=True):
-        found = _found(context, request, into)
-        labels = dataset_labels(context)
-        rows = rows_of(context, request.of, labels)
-        counts = count_pictures(context, request.of, rows, labels)
-        manifest = plan_export(context, request, rows, labels, counts, found)
-        if found is not None:
-            check_rows(found, manifest, into)
-            manifest = found
-        _write(context, into, manifest, rows, counts)
+    try:
+        with writing(own_folder, (_LOCK,), run_id=context.run_id, job=NAME, is_inner=True):
+            _export_into(context, request, into)
+    except (OSError, Py4JError) as error:
+        # Of Spark's message, what comes before the JVM's stack. A task's own exception is PySpark's
+        # and a defect: it passes.
+        told = str(error).split("\n\tat ")[0]
+        raise IncompleteError(
+            f"{into}: the export broke off: {type(error).__name__}: {told}; once that is mended, "
+            f"{_GO_ON}"
+        ) from error
+
+
+def _export_into(context: JobContext, request: Request, into: str) -> None:
+    found = _found(context, request, into)
+    labels = dataset_labels(context)
+    rows = rows_of(context, request.of, labels)
+    counts = count_pictures(context, request.of, rows, labels)
+    manifest = plan_export(context, request, rows, labels, counts, found)
+    if found is not None:
+        check_rows(found, manifest, into)
+        manifest = found
+    _write(context, into, manifest, rows, counts)
 
 
 def _check(context: JobContext, request: Request, into: str) -> None:
-    """Refuses what cannot be before anything is written."""
+    """Refuses what cannot be before the work begins."""
     if f"{into}/".startswith(f"{context.lake.root}/"):
         raise SettingsError(f"--into {request.into}: is in the lake; expected a folder elsewhere")
-    if storage.size_bytes(into) is not None:
-        raise SettingsError(f"--into {request.into}: is a file; expected a folder, or none yet")
     if request.format == "tfrecord" and find_spec("tensorflow") is None:
         raise SettingsError(
             "--format tfrecord: is written by TensorFlow, which this Python does not have; "
             "install croplake[train] here and on the executors"
         )
-    _found(context, request, into)
+    try:
+        if storage.size_bytes(into) is not None:
+            raise SettingsError(f"--into {request.into}: is a file; expected a folder, or none yet")
+        _found(context, request, into)
+        storage.write_bytes(storage.join(into, _WRITABLE), b"")
+    except OSError as error:
+        told = f"--into {request.into}: cannot be written: {error}"
+        if storage.is_refusal(error):
+            raise SettingsError(
+                f"{told}; expected a folder, new or there, that this user may write"
+            ) from error
+        raise IncompleteError(f"{told}; once that is mended, {_GO_ON}") from error
 
 
 def _found(context: JobContext, request: Request, into: str) -> Manifest | None:
@@ -104,27 +129,32 @@ def _write(
     rows: DataFrame,
     counts: Mapping[tuple[str, str], int],
 ) -> None:
-    markers = _markers(into, manifest)
-    missing = [shard for shard in manifest.shards if markers[shard.id] is None]
-    if not missing and storage.exists(storage.join(into, SUMMARY)):
-        _say(context, f"export_examples: {into} is up to date")
-        return
+    markers = finished_shards(into, manifest)
+    missing = [shard for shard in manifest.shards if shard.id not in markers]
+    is_up_to_date = not missing and storage.exists(storage.join(into, SUMMARY))
+    # From here on, and not before, `lake forget` has to know of the place, whatever ends this run.
+    context.detail = f"{manifest.of} as {manifest.format} into {into}"
+    context.note()
     storage.remove(storage.join(into, PARTS))
     place_bytes(into, MANIFEST, manifest.to_bytes())
+    # Always, for what was removed comes back: these are a few small files.
     write_notices(into, manifest)
     _make_class_folders(into, manifest)
     if missing:
         _write_shards(context, into, manifest, rows, missing)
-        markers = _markers(into, manifest)
-    finished = [marker for marker in markers.values() if marker is not None]
-    write_summary(into, manifest, finished, counts)
+        markers = finished_shards(into, manifest)
+        _check_arrived(into, [s.name for s in manifest.shards if s.id not in markers])
+    write_summary(into, manifest, markers.values(), counts)
+    if is_up_to_date:
+        _say(context, f"export_examples: {into} is up to date")
+        return
     storage.remove(storage.join(into, PARTS))
     for (_, split), num in counts.items():
         context.counts[split] = context.counts.get(split, 0) + num
     summary.print_crosstab(
         context.console, "export_examples: pictures", "category", counts, first="train"
     )
-    megabytes = sum(marker.image_bytes for marker in finished) / 1e6
+    megabytes = sum(marker.image_bytes for marker in markers.values()) / 1e6
     _say(
         context,
         f"export_examples: {manifest.of} as {manifest.format} in {into}, {megabytes:,.1f} MB of "
@@ -134,13 +164,6 @@ def _write(
 
 def _say(context: JobContext, text: str) -> None:
     context.console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _markers(into: str, manifest: Manifest) -> dict[int, Marker | None]:
-    """What is kept of each shard, by its id."""
-    with ThreadPoolExecutor(_MARKER_READS) as pool:
-        found = pool.map(partial(read_marker, into), manifest.shards)
-        return {shard.id: marker for shard, marker in zip(manifest.shards, found, strict=True)}
 
 
 def _make_class_folders(into: str, manifest: Manifest) -> None:
@@ -163,5 +186,19 @@ def _write_shards(
     if errors:
         raise IncompleteError(
             f"{into}: {len(errors)} of {len(missing)} shards could not be written: "
-            f"{'; '.join(errors[:_MAX_NAMED])}; the same command goes on with what is missing"
+            f"{'; '.join(errors[:_MAX_NAMED])}; {_GO_ON}"
+        )
+
+
+def _check_arrived(into: str, lost: list[str]) -> None:
+    """Makes sure that what tasks have written is where the driver looks.
+
+    Raises:
+        IncompleteError: it is not all there.
+    """
+    if lost:
+        raise IncompleteError(
+            f"{into}: {len(lost)} shards were written, but are not there as this machine sees it: "
+            f"{', '.join(lost[:_MAX_NAMED])}; expected --into to be a folder that all machines "
+            f"share, or s3a://; {_GO_ON}"
         )

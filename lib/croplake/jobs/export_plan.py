@@ -109,6 +109,7 @@ def plan_export(
         dataset=context.settings.dataset.name,
         tables={name: reader.table_id(name) for name in tables},
         versions={name: context.pinned[name] for name in tables},
+        recipe_id=recipe_of(context.settings.fetch).recipe_id if request.of == "crops" else None,
         buckets=buckets,
         labels=tuple(Label(index, name, folders[name]) for index, name in enumerate(labels)),
         shards=_shards(count_shards(rows, buckets).collect()),

@@ -20,7 +20,12 @@ def recorded(context: JobContext, job: Job, hashed: str) -> Iterator[None]:
     The row says `running`, and what is read, from the start, so that `lake maintain` keeps those
     versions; it is replaced by what came of the run, however it ends. Of a killed run it stays;
     that the run is over is told by its lock, which it no longer holds.
+
+    Raises:
+        InputDataError: the job writes no table, and there is no lake.
     """
+    if not job.writes:
+        context.lake.reader.check_is_lake()  # else a mistyped lake.root would become one
     row = RunRow(context, job, hashed)
     names = tuple(table.name for table in job.writes)
     with writing(context.lake.root, names, run_id=context.run_id, job=job.name):
