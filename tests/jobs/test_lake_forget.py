@@ -199,7 +199,7 @@ def test_shards_that_lose_a_row_keep_their_row_groups_small(small: SmallLake) ->
 
 def add_export(small: SmallLake, run_id: str, detail: str, **changes: Any) -> None:  # noqa: ANN401
     """A run of export_examples of the tables as they are, unless changes say otherwise."""
-    tables = (t.CLASSES, t.EXAMPLES)
+    tables: tuple[t.Table, ...] = (t.CLASSES, t.EXAMPLES)
     if detail.startswith("crops"):
         tables = (t.CLASSES, t.SELECTED_BOXES, t.CROPS)
     read = {table.name: small.lake.version(table) for table in tables}
@@ -267,7 +267,9 @@ def test_an_export_of_a_version_that_cannot_be_read_any_more_is_named(
     for file in unused_files(small.lake, t.EXAMPLES):
         Path(small.folder, t.EXAMPLES.name, file.path).unlink()
     add_export(small, "r11", "examples as folders into file:///still-there")
-    add_export(small, "r12", "examples as folders into file:///log-gone", tables_read={"examples": 99})
+    add_export(
+        small, "r12", "examples as folders into file:///log-gone", tables_read={"examples": 99}
+    )
     add_export(small, "r13", "examples as folders into file:///not-told", tables_read={})
     assert exports_named_for(small, UNKNOWN, capsys) == [
         "examples as folders into file:///files-gone",

@@ -169,7 +169,9 @@ def test_a_shard_that_lost_a_picture_or_a_part_of_one_is_not_finished_and_the_ot
     assert finished_shards(into, manifest).keys() == {2}
 
 
-def test_a_shard_whose_list_of_pictures_or_marker_is_damaged_is_not_finished(tmp_path: Path) -> None:
+def test_a_shard_whose_list_of_pictures_or_marker_is_damaged_is_not_finished(
+    tmp_path: Path,
+) -> None:
     into = tmp_path.as_uri()
     manifest = split_apart(into, "folders")
     lists = tmp_path / "attribution"

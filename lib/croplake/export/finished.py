@@ -39,9 +39,7 @@ def finished_shards(into: str, manifest: Manifest) -> dict[int, Marker]:
     return {shard_id: marker for shard_id, marker in found.items() if marker is not None}
 
 
-def _marker(
-    into: str, format: Format, sizes: Mapping[str, int], shard: Shard
-) -> Marker | None:
+def _marker(into: str, format: Format, sizes: Mapping[str, int], shard: Shard) -> Marker | None:
     """A shard's marker; None where it has none, or where what it says is not what is there."""
     path = marker_path(shard)
     if path not in sizes:

@@ -71,13 +71,17 @@ def _export(context: JobContext, *, request: Request) -> None:
         with writing(own_folder, (_LOCK,), run_id=context.run_id, job=NAME, is_inner=True):
             _export_into(context, request, into)
     except (OSError, Py4JError) as error:
-        # Of Spark's message, what comes before the JVM's stack. A task's own exception is PySpark's
-        # and a defect: it passes.
-        told = str(error).split("\n\tat ")[0]
+        # A task's own exception is PySpark's, and a defect: it passes.
         raise IncompleteError(
-            f"{into}: the export broke off: {type(error).__name__}: {told}; once that is mended, "
-            f"{_GO_ON}"
+            f"{into}: the export broke off: {type(error).__name__}: {_without_stack(error)}; once "
+            f"that is mended, {_GO_ON}"
         ) from error
+
+
+def _without_stack(error: Exception) -> str:
+    """An error's text without the lines of the JVM's stack."""
+    lines = str(error).splitlines()
+    return " ".join(line for line in lines if line and not line.startswith("\t"))
 
 
 def _export_into(context: JobContext, request: Request, into: str) -> None:
@@ -145,10 +149,10 @@ def _write(
         markers = finished_shards(into, manifest)
         _check_arrived(into, [s.name for s in manifest.shards if s.id not in markers])
     write_summary(into, manifest, markers.values(), counts)
+    storage.remove(storage.join(into, PARTS))
     if is_up_to_date:
         _say(context, f"export_examples: {into} is up to date")
         return
-    storage.remove(storage.join(into, PARTS))
     for (_, split), num in counts.items():
         context.counts[split] = context.counts.get(split, 0) + num
     summary.print_crosstab(
