@@ -220,6 +220,9 @@ def exports_named_for(
 def test_exports_that_show_a_photo_are_named_whatever_ended_them_and_no_others(
     small: SmallLake, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    turned_down = f"{t.IMAGE_ID} = '{PHOTO_C}'"
+    small.lake.update(t.SELECTED_BOXES, turned_down, {t.REJECT_REASON: "'too_small'"})
+    small.lake.update(t.EXAMPLES, turned_down, {t.SPLIT: f"'{t.REJECTED_SPLIT}'"})
     add_export(small, "r10", "examples as folders into file:///done")
     add_export(small, "r11", "crops as webdataset into s3a://b/killed; 2", outcome="running")
     failed = "file:///half: 1 of 2 shards could not be written: x; the same command goes on"
@@ -234,7 +237,8 @@ def test_exports_that_show_a_photo_are_named_whatever_ended_them_and_no_others(
         "examples as folders into file:///half",
         "examples as folders into file:///pears",
     ]
-    # Its box is kept, but its photo could not be had: no export shows it.
+    # What was turned down, or could not be had though its box was kept, is in no export.
+    assert exports_named_for(small, PHOTO_C, capsys) == []
     assert exports_named_for(small, PHOTO_D, capsys) == []
 
 
