@@ -54,17 +54,22 @@ def test_the_next_boxes_take_the_places_of_those_that_failed_until_the_cap_is_me
     assert CAP in num_crops(settings).values()
 
 
-def test_a_spent_box_keeps_its_place_and_does_not_count(small: SmallLake) -> None:
-    gone = {t.HAS_CROP: False, t.STATUS: "not_found", t.JPEG: None}
-    small.lake.delete(t.CROPS, f"{t.BOX_ID} = 'b1'")
-    small.add(t.CROPS, small.crop("b1", **gone))
+def reasons_of_two_apples(small: SmallLake) -> dict[str, str | None]:
+    """Selects apples, two at most: box to the reason why it is not kept."""
     spec = small.settings.dataset.model_copy(
         update={"classes": ("Apple",), "max_boxes_per_category": 2}
     )
     capped = small.settings.model_copy(update={"dataset": spec})
     run(small.spark, "select_boxes", capped)
     rows = [row for row in rows_of(capped, "selected_boxes") if row[t.DATASET] == "fruit"]
-    assert {row[t.BOX_ID]: row[t.REJECT_REASON] for row in rows} == {
+    return {row[t.BOX_ID]: row[t.REJECT_REASON] for row in rows}
+
+
+def test_a_spent_box_keeps_its_place_and_does_not_count(small: SmallLake) -> None:
+    gone = {t.HAS_CROP: False, t.STATUS: "not_found", t.JPEG: None}
+    small.lake.delete(t.CROPS, f"{t.BOX_ID} = 'b1'")
+    small.add(t.CROPS, small.crop("b1", **gone))
+    assert reasons_of_two_apples(small) == {
         "a1": None,
         "b1": None,
         "c1": None,
@@ -82,24 +87,16 @@ def test_no_box_of_a_photo_that_could_not_be_had_counts(
     gone = {t.HAS_CROP: False, t.STATUS: status, t.JPEG: None}
     small.lake.delete(t.CROPS, f"{t.BOX_ID} IN ('b1', 'b2')")
     small.add(t.CROPS, small.crop("b2", **gone))
-    spec = small.settings.dataset.model_copy(
-        update={"classes": ("Apple",), "max_boxes_per_category": 2}
-    )
-    capped = small.settings.model_copy(update={"dataset": spec})
-    run(small.spark, "select_boxes", capped)
-    rows = [row for row in rows_of(capped, "selected_boxes") if row[t.DATASET] == "fruit"]
-    reasons = {row[t.BOX_ID]: row[t.REJECT_REASON] for row in rows}
-    assert reasons == {"a1": None, "b1": None, "c1": reason_of_c1, "d1": "over_cap"}
+    assert reasons_of_two_apples(small) == {
+        "a1": None,
+        "b1": None,
+        "c1": reason_of_c1,
+        "d1": "over_cap",
+    }
 
 
 def test_a_box_that_is_still_tried_again_counts(small: SmallLake) -> None:
     busy = {t.HAS_CROP: False, t.STATUS: "busy", t.JPEG: None}
     small.lake.delete(t.CROPS, f"{t.BOX_ID} = 'b1'")
     small.add(t.CROPS, small.crop("b1", **busy))
-    spec = small.settings.dataset.model_copy(
-        update={"classes": ("Apple",), "max_boxes_per_category": 2}
-    )
-    capped = small.settings.model_copy(update={"dataset": spec})
-    run(small.spark, "select_boxes", capped)
-    rows = [row for row in rows_of(capped, "selected_boxes") if row[t.DATASET] == "fruit"]
-    assert {row[t.BOX_ID]: row[t.REJECT_REASON] for row in rows}["c1"] == "over_cap"
+    assert reasons_of_two_apples(small)["c1"] == "over_cap"
