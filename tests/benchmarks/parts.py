@@ -16,6 +16,7 @@ from tests.benchmarks.lean import JPEG_QUALITY
 from tests.benchmarks.report import Rounds
 from tests.benchmarks.workload import Workload, five_crops, one_crop
 
+DECODING: Final = "decoding"
 _NUM_PHOTOS: Final = 100
 _ROUNDS: Final = 5
 _MAX_PIXELS: Final = 100_000_000
@@ -46,7 +47,7 @@ def parts_of_a_photo(folder: Path) -> Rounds:
                 encode_crop(Halvings(cut_HWC), recipe, rotation_deg=None)
 
     parts: dict[str, Callable[[], object]] = {
-        "decoding": decode,
+        DECODING: decode,
         "scaling and encoding, five 224 px crops": lambda: cut(five_crops(1)),
         "scaling and encoding, one 256 px crop": lambda: cut(one_crop(1)),
         "SHA-256": lambda: [hashlib.sha256(body).digest() for body in bodies],

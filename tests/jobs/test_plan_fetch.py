@@ -155,6 +155,11 @@ def test_under_hash_it_warns_of_the_splits_that_it_would_make(
     ("changes", "bound", "seconds"),
     [
         ({}, "cores", 1000 * (CPU_S_PER_PHOTO + 3e5 * CPU_S_PER_BYTE + 2 * CPU_S_PER_BOX) / 2),
+        (
+            {"core_speed": 0.5},
+            "cores",
+            1000 * (CPU_S_PER_PHOTO + 3e5 * CPU_S_PER_BYTE + 2 * CPU_S_PER_BOX),
+        ),
         ({"budget": HostBudget(2)}, "host", 1000 * 0.1 / 2),
         ({"budget": HostBudget(64, rate_per_s=10.0)}, "host", 100),
         ({"max_transfers": 1}, "host", 100),
@@ -172,6 +177,7 @@ def test_the_slowest_of_cores_host_and_line_decides(
         "bytes_on_wire": 3e8,
         "bytes_decoded": 3e8,
         "num_cores": 2,
+        "core_speed": 1.0,
         "budget": HostBudget(1000),
         "answer_s": 0.1,
         "bandwidth_bytes_per_s": 1e9,

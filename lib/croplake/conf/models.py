@@ -375,6 +375,9 @@ class PlanConf(ConfModel):
     """Of the line, for all executors together."""
     answer_s: PositiveFloat = 0.3
     """What a photo's host takes for an answer, from the request to its last byte."""
+    core_speed: PositiveFloat = 1.0
+    """How fast a core is beside the one that the model's constants were measured on, which decodes
+    a JPEG of 1 MB in 9.7 ms; `make bench-fetch` tells a machine's."""
     min_boxes: PositiveInt = 50
     """A category of fewer kept boxes is warned of."""
     max_imbalance: PositiveFloat = 100.0

@@ -49,6 +49,7 @@ def forecast(
     bytes_on_wire: float,
     bytes_decoded: float,
     num_cores: int,
+    core_speed: float,
     budget: HostBudget,
     answer_s: float,
     bandwidth_bytes_per_s: float,
@@ -63,6 +64,7 @@ def forecast(
         bytes_on_wire: to download.
         bytes_decoded: to decode, those of photos at hand too.
         num_cores: that decode and cut.
+        core_speed: of each, beside the one that the constants were measured on.
         budget: of the host that has the photos.
         answer_s: what the host takes for an answer, from the request to its last byte.
         bandwidth_bytes_per_s: of the line.
@@ -75,7 +77,7 @@ def forecast(
     if budget.rate_per_s is not None:
         per_s = min(per_s, budget.rate_per_s)
     bounds = {
-        "cores": cpu_s / num_cores,
+        "cores": cpu_s / (num_cores * core_speed),
         "host": num_online / per_s,
         "bandwidth": bytes_on_wire / bandwidth_bytes_per_s,
     }

@@ -163,6 +163,7 @@ def _forecast(context: JobContext, work: _Work) -> tuple[Forecast, str]:
         bytes_on_wire=bytes_on_wire,
         bytes_decoded=bytes_on_wire + work.num_at_hand * MIRROR_PHOTO_BYTES,
         num_cores=slots,
+        core_speed=plan.core_speed,
         budget=context.host_budgets().of(host),
         answer_s=plan.answer_s,
         bandwidth_bytes_per_s=plan.bandwidth_mbit_per_s * 1e6 / 8,
