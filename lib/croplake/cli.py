@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
 from croplake import __version__, open_lake
@@ -22,7 +21,7 @@ from croplake.jobs.entry import (
     run_named,
 )
 from croplake.reader import TableInfo
-from croplake.summary import titled
+from croplake.summary import make_console, titled
 
 _EXIT_CODES = (
     "exit codes: 0 done, 2 bad arguments or settings, 3 incomplete but resumable, "
@@ -73,7 +72,7 @@ def _print_tables(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps([_plain(info) for info in infos], indent=2))  # noqa: T201
         return
-    console = Console()
+    console = make_console()
     if not infos:
         console.print(f"{settings.lake.root}: no tables yet; croplake run makes them")
         return

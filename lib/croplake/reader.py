@@ -238,12 +238,13 @@ class LakeReader:
             return pads.dataset(table.schema.empty_table())
         keys = pa.schema([table.schema.field(column) for column in table.partition_by])
         partitioning = pads.partitioning(keys, flavor="hive") if table.partition_by else None
-        system, paths = storage.on_filesystem(files)
+        system, (folder, *paths) = storage.on_filesystem([self.path(name), *files])
         return pads.dataset(
             paths,
             schema=table.schema,
             format="parquet",
             partitioning=partitioning,
+            partition_base_dir=folder,  # above it, `subset=train` is a folder like any other
             filesystem=system,
         )
 

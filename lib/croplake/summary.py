@@ -9,6 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 
+def make_console() -> Console:
+    """Standard output for people: names and titles are strangers' texts, so none is markup."""
+    return Console(markup=False)
+
+
 def titled(title: str, table: Table) -> Group:
     """A table below its title; Rich's own would break where the table is narrower than it."""
     return Group(Text(title, style="italic", no_wrap=True, overflow="ignore"), table)

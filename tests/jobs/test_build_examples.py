@@ -6,6 +6,7 @@ import random
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -17,11 +18,13 @@ from croplake import open_lake
 from croplake import tables as t
 from croplake.conf import Settings
 from croplake.errors import InputDataError
+from croplake.examples.layout import ShardLayout, plan_layout
+from croplake.jobs.way import JOBS
 from croplake.lake import Lake
 from croplake.storage import local_path
 from tests.jobs.conftest import WholeWay
-from tests.jobs.small_lake import PHOTO_A, PHOTO_B, PHOTO_C, SmallLake
-from tests.jobs.world import rows_of, run, said_by
+from tests.jobs.small_lake import PHOTO_A, PHOTO_B, PHOTO_C, SmallLake, class_row
+from tests.jobs.world import PEAR, rows_of, run, said_by
 
 
 def with_dataset(way: WholeWay, folder: Path, **changes: object) -> Settings:
@@ -279,3 +282,38 @@ def test_a_category_without_a_split_is_a_warning_or_an_error_by_choice(
     )
     with pytest.raises(InputDataError, match="Boat has no validation example; Boat has no test"):
         run(spark, "build_examples", settings)
+
+
+def test_shards_are_planned_by_the_crops_of_the_recipe_alone(
+    small: SmallLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Failures and another recipe's crops have nothing to say on how large these are."""
+    planned: list[int] = []
+
+    def plan(**facts: Any) -> ShardLayout:  # noqa: ANN401
+        planned.append(facts["num_bytes"])
+        return plan_layout(**facts)
+
+    monkeypatch.setattr("croplake.jobs.build_examples.plan_layout", plan)
+    run(small.spark, "build_examples", small.settings)
+    large = random.Random(1).randbytes(1_000_000)
+    small.add(t.CROPS, small.crop("a1", **{t.RECIPE_ID: "other", t.JPEG: large}))
+    gone = {t.HAS_CROP: False, t.STATUS: "not_found", t.JPEG: None}
+    small.add(t.CROPS, *(small.crop("d1", **gone, **{t.ATTEMPT: n}) for n in range(2, 50)))
+    run(small.spark, "build_examples", small.settings)
+    assert planned[0] == planned[1] > 0
+
+
+def test_a_new_class_without_a_box_moves_labels_and_has_the_examples_built_again(
+    small: SmallLake,
+) -> None:
+    build = next(job for job in JOBS if job.name == "build_examples")
+    spec = small.settings.dataset.model_copy(update={"classes": ("*a*",)})
+    settings = small.settings.model_copy(update={"dataset": spec})
+    run(small.spark, "build_examples", settings)
+    before = build.state_of(small.lake, settings)
+    banana = class_row(PEAR) | {t.LABEL_MID: "/m/0banana", t.CLASS_NAME: "Banana"}
+    small.add(t.CLASSES, banana)
+    assert build.state_of(small.lake, settings) == ["Apple", "Banana", "Pear"] != before
+    with pytest.raises(InputDataError, match=r"have 'Pear' as label 1, .* now that is 'Banana'"):
+        run(small.spark, "train_classifier", settings)

@@ -57,6 +57,17 @@ def test_a_file_of_mostly_unreadable_rows_is_refused_before_anything_is_replaced
     assert [row[t.IMAGE_ID] for row in rows_of(settings, "boxes")] == [A]
 
 
+def test_the_same_file_for_two_subsets_is_refused(spark: SparkSession, tmp_path: Path) -> None:
+    catalog = hand_made_settings(tmp_path).catalog.model_dump(mode="json")
+    catalog["boxes"] |= {"test": str(tmp_path / "copy.csv")}
+    for name in ("boxes.csv", "copy.csv"):
+        write_csv(tmp_path / name, BOXES_HEADER, [box_row(A)])
+    settings = hand_made_settings(tmp_path, catalog=catalog)
+    with pytest.raises(InputDataError, match=r"has the same content as .*(copy|boxes)\.csv"):
+        run(spark, "ingest_catalog", settings)
+    assert not open_lake(settings.lake.root).exists("boxes")
+
+
 def test_a_missing_file_is_named(spark: SparkSession, tmp_path: Path) -> None:
     settings = hand_made_settings(tmp_path)
     (tmp_path / "photos.csv").unlink()
@@ -74,7 +85,7 @@ def test_a_file_that_changes_while_it_is_read_changes_nothing(
         write_csv(tmp_path / "boxes.csv", BOXES_HEADER, [box_row(A), box_row(B)])
         return write_rows(*args)
 
-    monkeypatch.setattr("croplake.jobs.ingest_catalog.write_rows", write_late)
+    monkeypatch.setattr("croplake.jobs.ingest_parts.write_rows", write_late)
     with pytest.raises(IncompleteError, match=r"boxes\.csv: changed while it was read"):
         run(spark, "ingest_catalog", settings)
     assert not open_lake(settings.lake.root).exists("boxes")

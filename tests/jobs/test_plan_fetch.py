@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections import Counter
 from pathlib import Path
@@ -22,6 +23,7 @@ from croplake.fetching.forecast import (
     CPU_S_PER_PHOTO,
     forecast,
 )
+from croplake.fetching.outcome import TRANSIENT
 from croplake.fetching.pacing import HostBudget
 from croplake.jobs.way import run_look
 from croplake.miniature import MiniatureServer, World
@@ -41,6 +43,27 @@ def said(text: str, what: str) -> str:
     found = re.search(rf"│ {re.escape(what)} +│ +(.*?) +│", text)
     assert found, f"{what} in {text}"
     return found[1]
+
+
+def cells(text: str, title: str) -> dict[str, dict[str, int]]:
+    """A printed table's numbers, by row and column; its sums are the row `all`."""
+    lines = text[text.index(title) :].splitlines()
+    header = next(line for line in lines if line.startswith("┃"))
+    _, *names = (name.strip() for name in header.strip("┃").split("┃"))
+    found: dict[str, dict[str, int]] = {}
+    for line in itertools.takewhile(lambda line: not line.startswith("└"), lines):
+        if line.startswith("│"):
+            row, *numbers = (cell.strip() for cell in line.strip("│").split("│"))
+            found[row] = dict(zip(names, (int(n.replace(",", "")) for n in numbers), strict=True))
+    return found
+
+
+def spent_boxes(settings: Settings) -> set[str]:
+    """Boxes without a crop that no further try is made for, by their only try."""
+    passing = {status.value for status in TRANSIENT}
+    crops = rows_of(settings, "crops")
+    cut = {row[t.BOX_ID] for row in crops if row[t.HAS_CROP]}
+    return {row[t.BOX_ID] for row in crops if row[t.STATUS] not in passing} - cut
 
 
 def versions(settings: Settings) -> dict[str, int]:
@@ -95,6 +118,15 @@ def test_it_says_what_will_be_done_and_changes_nothing(
     ]
     assert sum(numbers) == len(is_cut)
     assert numbers[2] > 0
+    rows = kept_boxes(settings).values()
+    given_up = spent_boxes(settings)
+    boxes = cells(again, "plan-fetch: boxes")
+    for category in classes:
+        ids = {row[t.BOX_ID] for row in rows if row[t.CATEGORY] == category}
+        assert boxes[category]["kept"] == len(ids - given_up)
+        assert boxes[category]["given_up"] == len(ids & given_up)
+    by_subset_again = cells(again, "plan-fetch: kept boxes by subset")
+    assert sum(by_subset_again["all"].values()) == boxes["all"]["kept"]
 
 
 def test_where_no_lake_is_it_makes_none(
@@ -149,6 +181,7 @@ def test_under_hash_it_warns_of_the_splits_that_it_would_make(
     text = plan(spark, settings)
     assert f"no test box: {name} (dataset.hash_shares, or more boxes, would give some)" in text
     assert "no validation box" not in text
+    assert "split: hash deals Open Images' own test photos out anew" in text
 
 
 @pytest.mark.parametrize(
@@ -162,8 +195,8 @@ def test_under_hash_it_warns_of_the_splits_that_it_would_make(
         ),
         ({"budget": HostBudget(2)}, "host", 1000 * 0.1 / 2),
         ({"budget": HostBudget(64, rate_per_s=10.0)}, "host", 100),
-        ({"max_transfers": 1}, "host", 100),
-        ({"max_transfers": 1, "num_online": 500}, "host", 50),
+        ({"max_transfers": 1}, "transfers", 100),
+        ({"max_transfers": 1, "num_online": 500}, "transfers", 50),
         ({"bandwidth_bytes_per_s": 1e6}, "bandwidth", 300),
     ],
 )

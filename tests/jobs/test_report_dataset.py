@@ -23,6 +23,7 @@ from croplake import tables as t
 from croplake.cli import main
 from croplake.jobs.context import JobContext
 from croplake.jobs.entry import main as job_main
+from croplake.jobs.near_duplicates import CROWDED_HASHES
 from croplake.jobs.report_crops import crop_files
 from croplake.report.dataset import ASPECT_RATIOS, SIDES_FRAC, SIDES_PX
 from croplake.storage import local_path
@@ -432,6 +433,7 @@ def test_a_label_without_a_box_is_on_the_page(rich: SmallLake) -> None:
     ("rule", "said"),
     [
         ("reject", "No near-duplicates are on record."),
+        ("reject", "max_bucket: 7 dHashes of more photos than are compared."),
         ("ignore", "Nobody has looked for near-duplicates yet."),
         (None, "Nobody has looked for near-duplicates yet."),
     ],
@@ -443,7 +445,11 @@ def test_whether_anybody_looked_for_near_duplicates_is_told_by_the_datasets_own_
     if rule is not None:
         values = rich.settings.model_dump(mode="json")
         values["dataset"]["near_duplicates"]["rule"] = rule
-        built = {t.DATASET: "pears", t.SETTINGS: json.dumps(values)}
+        built = {
+            t.DATASET: "pears",
+            t.SETTINGS: json.dumps(values),
+            t.COUNTS: {"train": 1, CROWDED_HASHES: 7},
+        }
         rich.add(t.RUNS, rich.run("r9", "build_examples", **built))
     arguments = ["--set", "dataset.name=pears", "--out", str(out)]
     assert main(["report-dataset", "--conf", rich.conf, *arguments]) == 0

@@ -9,8 +9,10 @@ from pyspark.sql import SparkSession
 from croplake import open_lake
 from croplake import tables as t
 from croplake.catalog.formats import BOXES_HEADER, PHOTOS_HEADER
+from croplake.cli import main
 from croplake.conf import Settings
 from croplake.errors import InputDataError, SettingsError
+from croplake.lake import Lake
 from tests.jobs.world import (
     APPLE,
     FRUIT,
@@ -94,6 +96,9 @@ def test_each_unknown_flag_has_its_own_choice(spark: SparkSession, catalog: Path
     assert (found[A], found[D], found[E]) == ("occluded", None, "occluded")
     flags = {"occluded": "any", "inside": "exclude", "unknown": {"inside": "reject"}}
     assert reasons(select(spark, catalog, flags=flags))[E] == "inside_unknown"
+    flags = {"occluded": "any", "unknown": {"occluded": "reject"}}
+    found = reasons(select(spark, catalog, flags=flags))
+    assert (found[A], found[D]) == (None, "occluded_unknown")
 
 
 def test_own_categories_merge_classes_and_what_is_excluded_is_not_there(
@@ -179,6 +184,61 @@ def test_selecting_the_same_again_commits_nothing(spark: SparkSession, catalog: 
     assert open_lake(settings.lake.root).version("selected_boxes") == version
     assert context.written == {"selected_boxes": version}
     assert context.counts["kept"] == 5
+
+
+def test_a_selection_that_nothing_is_left_of_fails_every_time(
+    spark: SparkSession, catalog: Path
+) -> None:
+    select(spark, catalog, name="left")
+    for _ in range(2):
+        with pytest.raises(InputDataError, match="no box is left"):
+            select(spark, catalog, name="left", subsets=["test"])
+
+
+def test_what_a_killed_run_has_committed_is_the_version_from_then_on(
+    spark: SparkSession, catalog: Path
+) -> None:
+    select(spark, catalog, name="killed")
+    changed = with_dataset(catalog, name="killed", min_box_side_frac=0.05)
+    before = run(spark, "select_boxes", changed)
+    lake = Lake(spark, changed.lake.root)
+    lake.update(t.RUNS, f"{t.RUN_ID} = '{before.run_id}'", {t.OUTCOME: "'killed'"})
+    again = run(spark, "select_boxes", changed)
+    assert again.written == before.written
+    assert again.counts == before.counts
+
+
+def test_where_files_were_compacted_the_same_rows_are_those_of_the_newest_version(
+    spark: SparkSession, catalog: Path
+) -> None:
+    select(spark, catalog, name="packed")
+    settings = with_dataset(catalog, name="packed")
+    lake = Lake(spark, settings.lake.root)
+    is_theirs = f"{t.DATASET} = 'packed'"
+    lake.replace(lake.read(t.SELECTED_BOXES).where(is_theirs), t.SELECTED_BOXES, where=is_theirs)
+    newest = lake.version(t.SELECTED_BOXES)
+    context = run(spark, "select_boxes", settings)
+    assert context.written == {"selected_boxes": newest}
+    assert context.counts["kept"] == 5
+    assert lake.version(t.SELECTED_BOXES) == newest
+
+
+def test_a_box_of_just_the_least_side_is_kept(spark: SparkSession, tmp_path: Path) -> None:
+    """0.3 − 0.2 is a little less than 0.1 in binary."""
+    write_csv(tmp_path / "boxes.csv", BOXES_HEADER, [box_row(A, XMin="0.2", XMax="0.3")])
+    run(spark, "ingest_catalog", with_dataset(tmp_path))
+    assert reasons(select(spark, tmp_path, min_box_side_frac=0.1)) == {A: None}
+
+
+def test_what_a_rule_says_is_printed_as_it_is(
+    spark: SparkSession, catalog: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_dataset(catalog, name="odd")
+    changes = ["--set", 'dataset.licenses=["*/licenses/by[/-]*"]']
+    assert main(["select-boxes", "--conf", str(catalog / "conf.yaml"), *changes]) == 4
+    said = capsys.readouterr()
+    assert "by[/-]*" in said.out
+    assert "no box is left" in said.err
 
 
 def test_a_flag_that_is_unknown_may_be_turned_down(spark: SparkSession, catalog: Path) -> None:

@@ -95,6 +95,18 @@ def test_no_box_of_a_photo_that_could_not_be_had_counts(
     }
 
 
+def test_a_lost_photo_gives_no_more_boxes_than_its_own_cap(small: SmallLake) -> None:
+    gone = {t.HAS_CROP: False, t.STATUS: "not_found", t.JPEG: None}
+    small.lake.delete(t.CROPS, f"{t.BOX_ID} IN ('b1', 'b2')")
+    small.add(t.CROPS, small.crop("b1", **gone))
+    spec = small.settings.dataset.model_copy(update={"max_boxes_per_photo": 1})
+    settings = small.settings.model_copy(update={"dataset": spec})
+    run(small.spark, "select_boxes", settings)
+    rows = [row for row in rows_of(settings, "selected_boxes") if row[t.DATASET] == "fruit"]
+    kept = {row[t.BOX_ID] for row in rows if row[t.REJECT_REASON] is None}
+    assert kept == {"a1", "b1", "c1", "d1"}
+
+
 def test_a_box_that_is_still_tried_again_counts(small: SmallLake) -> None:
     busy = {t.HAS_CROP: False, t.STATUS: "busy", t.JPEG: None}
     small.lake.delete(t.CROPS, f"{t.BOX_ID} = 'b1'")

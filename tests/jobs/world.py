@@ -21,8 +21,8 @@ from croplake.miniature import MiniatureServer, World
 from croplake.miniature.csvs import BOXES_FILES, CLASSES_FILE, HIERARCHY_FILE, PHOTOS_FILES
 
 APPLE, PEAR, FRUIT = "/m/0apple", "/m/0pear", "/m/0fruit"
-LAKE_FOLDER = "a=b läke 100%"
-"""Every root is a name that some layer would like to encode or to take apart."""
+LAKE_FOLDER = "dataset=b läke 100%"
+"""Every root is a name that some layer would like to encode, or to take for a partition."""
 
 CLASSES_CSV = f"LabelName,DisplayName\n{APPLE},Apple\n{PEAR},Pear\n{FRUIT},Fruit\n"
 HIERARCHY = (

@@ -92,6 +92,14 @@ def test_no_more_crops_are_read_than_there_may_be_room_for(
     assert [row[t.CATEGORY] for row in found] == [*["Apple", "Pear", "Quince"] * 3, "Apple"]
 
 
+def test_a_photo_that_two_subsets_list_is_credited_once(spark: SparkSession) -> None:
+    kept = spark.createDataFrame([("p", "train"), ("p", "train")], [t.IMAGE_ID, t.SUBSET])
+    listed = [("p", subset, "CC BY", "Ann", "ann") for subset in ("train", "test")]
+    columns = [t.IMAGE_ID, t.SUBSET, t.LICENSE, t.AUTHOR, t.AUTHOR_URL]
+    credit = m.credits_of(kept, spark.createDataFrame(listed, columns))
+    assert [row[t.LICENSE] for row in credit.collect()] == ["CC BY"]
+
+
 @pytest.mark.parametrize("name", ["part-00000-c0ffee.c000.snappy.parquet", "läke"])
 def test_a_files_key_is_the_same_with_spark_and_without(spark: SparkSession, name: str) -> None:
     frame = spark.range(1).select(m.key_of_file(F.lit(name)).alias("key"))

@@ -41,3 +41,10 @@ def test_parents_follow_subcategories_and_not_parts() -> None:
 def test_a_wrong_hierarchy_is_refused_by_name() -> None:
     with pytest.raises(InputDataError, match=r"h\.json: not the class hierarchy"):
         parse_parents("[1]", "h.json")
+
+
+def test_a_class_below_itself_is_refused_with_the_cycle() -> None:
+    cycle = """{"LabelName": "/m/1", "Subcategory": [
+        {"LabelName": "/m/2", "Subcategory": [{"LabelName": "/m/1"}]}]}"""
+    with pytest.raises(InputDataError, match=r"h\.json: a class is below itself: /m/\d › /m/\d"):
+        parse_parents(cycle, "h.json")

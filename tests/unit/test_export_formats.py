@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from croplake import tables as t
@@ -69,6 +70,24 @@ def test_imagefolder_has_a_metadata_csv_in_each_folder_of_pictures(tmp_path: Pat
         expected |= {"label": row[t.CATEGORY], t.SPLIT: row[t.SPLIT]}
         expected["bytes"] = row[t.IMAGE].hex()
         assert found[row[KEY]] == expected
+
+
+def test_names_and_titles_that_pandas_takes_for_nothing_stay_texts(tmp_path: Path) -> None:
+    rows = [picture(1, **{t.TITLE: "NA", t.AUTHOR: "None"}), picture(2, **{t.TITLE: None})]
+    export(rows, "imagefolder", tmp_path)
+    (file,) = tmp_path.glob("*/*/metadata.csv")
+    found = pd.read_csv(file).set_index("file_name")
+    titles = [found.loc[f"{row[KEY]}.jpg", t.TITLE] for row in rows]
+    assert titles == ["NA ", "(none)"]
+    assert found.loc[f"{rows[0][KEY]}.jpg", t.AUTHOR] == "None "
+
+
+def test_a_title_may_be_of_any_length(tmp_path: Path) -> None:
+    rows = [picture(1, **{t.TITLE: "a" * 200_000})]
+    for format in ("folders", "imagefolder"):
+        export(rows, format, tmp_path / format)
+        manifest = manifest_of(rows, format)
+        assert len(finished_shards(str(tmp_path / format), manifest)) == 1
 
 
 def test_the_members_of_a_picture_are_adjacent_in_a_tar_that_tells_nothing_of_its_maker(

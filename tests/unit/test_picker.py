@@ -59,7 +59,7 @@ def error_of(*classes: str, **more: Any) -> str:  # noqa: ANN401
     [
         (["sandWICH"], {"sw": "Sandwich"}),
         (["  Land Vehicle "], {"lv": "Land vehicle"}),
-        (["/m/ball"], {"ball": "Ball"}),
+        (["/M/Ball"], {"ball": "Ball"}),
         (["*sandwich*"], {"sw": "Sandwich", "ss": "Submarine sandwich"}),
         (["?all"], {"ball": "Ball"}),
         (["Ball", "/m/ball", "ba*"], {"ball": "Ball"}),
@@ -158,7 +158,8 @@ def test_every_miss_is_told_with_names_that_may_have_been_meant() -> None:
     assert 'no class matches "Sandwhich"; did you mean: Sandwich' in message
     assert 'no class matches "*zzz*"' in message
     assert 'no class matches "Vehicel/**"; did you mean: Vehicle' in message
-    assert 'no class matches "/m/nope"' in message
+    assert 'no class matches "/m/nope"\n' in message
+    assert 'no class matches "/m/bell/**"; did you mean: /m/ball (Ball)?' in error_of("/m/bell/**")
     assert 'no class matches "Bal"; did you mean: Ball' in message
 
 

@@ -231,6 +231,7 @@ def test_the_figures_are_on_the_page(page: Page) -> None:
     }
     assert "1,500 photos by 321 authors." in page.text
     assert "11 photos are in 4 groups of near-duplicates; 50 examples are rejected" in page.text
+    assert "max_bucket: 1,006 buckets not compared." in page.text
     assert page.counts("Versions of the tables") == {"selected_boxes": 3, "crops": 1_234}
 
 

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from rich.console import Console
 from rich.table import Table as Grid
+from rich.text import Text
 
 from croplake import tables as t
 from croplake.care.check_files import (
@@ -130,17 +131,17 @@ def _print(console: Console, root: str, findings: Iterable[Finding]) -> None:
     grid.add_column("found", overflow="fold")
     for finding in findings:
         if finding.num_broken is None:
-            text = f"[dim]not looked at: {finding.note}"
+            text = Text(f"not looked at: {finding.note}", "dim")
         elif finding.is_broken:
-            text = f"[red]broken by {finding.num_broken:,}"
+            text = Text(f"broken by {finding.num_broken:,}", "red")
         else:
-            text = "[green]holds"
+            text = Text("holds", "green")
         grid.add_row(finding.check.name, finding.check.says, text)
     console.print(titled(f"check: {root}", grid))
     for finding in findings:
         if finding.is_broken:
-            console.print(f"[red]{finding.check.name}[/]: {finding.check.says}; but:")
+            console.print(Text(finding.check.name, "red") + f": {finding.check.says}; but:")
             for key in finding.keys:
-                console.print(f"  {key}", highlight=False, markup=False, soft_wrap=True)
+                console.print(f"  {key}", highlight=False, soft_wrap=True)
             if len(finding.keys) < (finding.num_broken or 0):
                 console.print(f"  … {finding.num_broken or 0:,} in all")

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import Console
-
 from croplake import open_lake
 from croplake.conf import Settings
 from croplake.conf.loading import load_settings
 from croplake.jobs.entry import add_conf_arguments
+from croplake.summary import make_console
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -91,9 +90,9 @@ def _maintain(arguments: argparse.Namespace) -> None:
 
         if arguments.dry_run:
             lake = Lake(spark, settings.lake.root)
-            maintain(JobContext(spark, settings, lake, Console()), dry_run=True)
+            maintain(JobContext(spark, settings, lake, make_console()), dry_run=True)
         else:
-            run_job(spark, maintain_job(), settings, Console())
+            run_job(spark, maintain_job(), settings, make_console())
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -105,7 +104,7 @@ def _check(arguments: argparse.Namespace) -> None:
         check_lake(
             spark,
             settings.lake.root,
-            Console(),
+            make_console(),
             deep=arguments.deep,
             as_json=arguments.json,
             num_keys=arguments.keys,
@@ -121,7 +120,7 @@ def _forget(arguments: argparse.Namespace) -> None:
     with _session("forget", settings) as spark:
         from croplake.jobs.way import run_job
 
-        run_job(spark, job, settings, Console())
+        run_job(spark, job, settings, make_console())
 
 
 @contextmanager

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
-from rich.markup import escape
-
 from croplake import storage, summary
 from croplake import tables as t
 from croplake.care.exports import exports_that_may_show
@@ -114,9 +112,10 @@ def _name_exports(context: JobContext, is_theirs: str) -> None:
     """Says which exports may show them; those files are the user's."""
     for export in exports_that_may_show(context.lake, is_theirs):
         context.console.print(
-            f"[yellow]was exported, may show them, is yours to remove: {escape(export)}",
+            f"was exported, may show them, is yours to remove: {export}",
             highlight=False,
             soft_wrap=True,
+            style="yellow",
         )
 
 
@@ -201,9 +200,10 @@ def _settle_bytes(context: JobContext, image_ids: frozenset[str], *, at_once: bo
         waiting += [f"{table.name} version {pin.version}, {pin.reader}" for pin in plan.waiting]
         for pin in plan.losing:
             context.console.print(
-                f"[yellow]{pin.reader} was trained on {table.name} version {pin.version}, which "
+                f"{pin.reader} was trained on {table.name} version {pin.version}, which "
                 f"{'has lost' if at_once else 'will lose'} files; train anew to make it forget",
                 soft_wrap=True,
+                style="yellow",
             )
     if at_once:
         context.console.print(f"files with their bytes, removed: {num_files:,}", highlight=False)

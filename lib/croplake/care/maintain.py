@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.table import Table as Grid
+from rich.text import Text
 
 from croplake import storage
 from croplake import tables as t
@@ -117,8 +118,9 @@ def _bury(context: JobContext, *, dry_run: bool) -> None:
     for run in find_readers(context.lake).dead:
         run_id = run[t.RUN_ID]
         context.console.print(
-            f"[yellow]{run[t.JOB]} (run {run_id}) was killed: it never ended, and holds no lock",
+            f"{run[t.JOB]} (run {run_id}) was killed: it never ended, and holds no lock",
             soft_wrap=True,
+            style="yellow",
         )
         if dry_run:
             continue
@@ -149,17 +151,20 @@ def _print(console: Console, root: str, report: _Report, *, dry_run: bool) -> No
             console.print(text, highlight=False, soft_wrap=True)
 
 
-def _notes(name: str, plan: VacuumPlan, *, dry_run: bool) -> Iterator[str]:
+def _notes(name: str, plan: VacuumPlan, *, dry_run: bool) -> Iterator[Text]:
     for pin in plan.kept:
-        yield f"{name} version {pin.version} is kept for {pin.reader}"
+        yield Text(f"{name} version {pin.version} is kept for {pin.reader}")
     verb = "would lose" if dry_run else "has lost"
     for pin in plan.losing:
-        yield (
-            f"[yellow]{pin.reader}: its {name} version {pin.version} {verb} files, they hold "
-            "forgotten photos; train anew to make the model forget them, too"
+        yield Text(
+            f"{pin.reader}: its {name} version {pin.version} {verb} files, they hold "
+            "forgotten photos; train anew to make the model forget them, too",
+            "yellow",
         )
     for pin in plan.lost:
-        yield f"[yellow]{pin.reader}: its {name} version {pin.version} cannot be read any more"
+        yield Text(
+            f"{pin.reader}: its {name} version {pin.version} cannot be read any more", "yellow"
+        )
 
 
 def _end(report: _Report) -> None:

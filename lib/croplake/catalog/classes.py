@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from croplake import tables as t
@@ -97,7 +98,7 @@ def parse_parents(text: str, name: str) -> dict[str, tuple[str, ...]]:
         MID to the MIDs of its parents, sorted.
 
     Raises:
-        InputDataError: not the hierarchy's JSON.
+        InputDataError: not the hierarchy's JSON, or a class is below itself.
     """
     parents: dict[str, set[str]] = {}
 
@@ -108,6 +109,10 @@ def parse_parents(text: str, name: str) -> dict[str, tuple[str, ...]]:
 
     try:
         walk(json.loads(text))
+        TopologicalSorter(parents).prepare()
+    except CycleError as error:
+        cycle = " › ".join(error.args[1])
+        raise InputDataError(f"{name}: a class is below itself: {cycle}; expected none") from error
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise InputDataError(f"{name}: not the class hierarchy's JSON: {error!r}") from error
     return {mid: tuple(sorted(above)) for mid, above in parents.items()}

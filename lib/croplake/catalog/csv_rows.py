@@ -148,12 +148,14 @@ class PhotoReader:
         is_other = pc.fill_null(pc.not_equal(rows["Subset"], subset), fill_value=True)
         rotation = _floats(rows["Rotation"])
         is_turned = rows["Rotation"].is_valid().to_numpy()
+        is_right = np.isin(rotation, _DEGREES)
         wrong = [
             (_BAD_IMAGE_ID, bad_image),
             (_WRONG_SUBSET, is_other.to_numpy()),
-            (_BAD_ROTATION, is_turned & ~np.isin(rotation, _DEGREES)),
+            (_BAD_ROTATION, is_turned & ~is_right),
         ]
-        degrees = pa.array(np.where(is_turned, rotation, 0), pa.int32(), mask=~is_turned)
+        # Of wrong ones, nan and 45.5 are no whole numbers at all.
+        degrees = pa.array(np.where(is_right, rotation, 0), pa.int32(), mask=~is_turned)
         columns = {
             BUCKET: pa.array((image >> np.uint64(56)).astype(np.int32)),
             IMAGE: pa.array(image),

@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 from croplake import open_lake
@@ -19,6 +19,7 @@ from croplake.catalog.hierarchy import Hierarchy
 from croplake.catalog.picker import match_classes
 from croplake.conf.loading import load_settings
 from croplake.jobs.entry import add_conf_arguments
+from croplake.summary import make_console
 
 _ARROW: Final = " › "
 
@@ -54,9 +55,9 @@ def _run(arguments: argparse.Namespace) -> None:
         print(json.dumps([_plain(entry, hierarchy) for entry in found], indent=2))  # noqa: T201
     elif arguments.tree:
         for tree in trees_of(found, hierarchy):
-            Console().print(tree)
+            make_console().print(tree)
     else:
-        Console().print(table_of(found, hierarchy))
+        make_console().print(table_of(found, hierarchy))
 
 
 def table_of(found: Sequence[ClassEntry], hierarchy: Hierarchy) -> Table:
@@ -96,13 +97,13 @@ def _draw(tree: Tree, entry: ClassEntry, hierarchy: Hierarchy, drawn: set[str]) 
     drawn.add(entry.mid)
     for child in hierarchy.children(entry.mid):
         if child.mid in drawn and hierarchy.children(child.mid):
-            tree.add(f"{_label(child)} [dim](drawn above)")
+            tree.add(_label(child) + Text(" (drawn above)", "dim"))
         else:
             _draw(tree.add(_label(child)), child, hierarchy, drawn)
 
 
-def _label(entry: ClassEntry) -> str:
-    return f"{entry.name} [dim]{entry.num_boxes or 0:,}"
+def _label(entry: ClassEntry) -> Text:
+    return Text(f"{entry.name} ") + Text(f"{entry.num_boxes or 0:,}", "dim")
 
 
 def _places(entry: ClassEntry, hierarchy: Hierarchy) -> list[str]:

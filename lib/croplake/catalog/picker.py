@@ -186,10 +186,9 @@ def _matches(pattern: str, hierarchy: Hierarchy) -> dict[str, _Rank]:
 
 def _named(text: str, hierarchy: Hierarchy) -> list[str]:
     """The class of a MID or a name."""
-    if text in hierarchy.entries:
-        return [text]
     folded = text.casefold().strip()
-    return [mid for mid, entry in hierarchy.entries.items() if _fold(entry) == folded]
+    entries = hierarchy.entries.items()
+    return [mid for mid, entry in entries if folded in (mid.casefold(), _fold(entry))]
 
 
 def _fold(entry: ClassEntry) -> str:
@@ -197,9 +196,15 @@ def _fold(entry: ClassEntry) -> str:
 
 
 def _did_you_mean(text: str, classes: Sequence[ClassEntry]) -> str:
-    names = {entry.name.casefold(): entry.name for entry in classes}
-    folded = text.casefold().strip("*/ ")
-    near = difflib.get_close_matches(folded, names, n=3, cutoff=0.6)
+    if text.startswith("/"):
+        folded = text.casefold().removesuffix(SUBTREE).strip()
+        names = {entry.mid.casefold(): f"{entry.mid} ({entry.name})" for entry in classes}
+        cutoff = 0.75  # they all begin alike
+    else:
+        folded = text.casefold().strip("*/ ")
+        names = {entry.name.casefold(): entry.name for entry in classes}
+        cutoff = 0.6
+    near = difflib.get_close_matches(folded, names, n=3, cutoff=cutoff)
     near += [name for name in names if folded and folded in name and name not in near]
     if not near:
         return ""

@@ -82,7 +82,7 @@ class CatalogConf(ConfModel):
 
 
 class UnknownFlagsSpec(ConfModel):
-    """What happens to a box whose flag is unknown (-1), where the flag's rule is not `any`."""
+    """What happens to a box whose flag is unknown (-1), whatever the flag's rule."""
 
     occluded: UnknownRule = "keep"
     """Of `occluded`."""
@@ -217,7 +217,9 @@ class DatasetSpec(ConfModel):
     near_duplicates: NearDuplicatesSpec = NearDuplicatesSpec()
     """What happens to photos that look alike."""
     split: Literal["open_images", "hash"] = "open_images"
-    """The split of every photo: its Open Images subset, or a hash of its id."""
+    """The split of every photo: its Open Images subset, or a hash of its id. The hash deals out
+    anew what `subsets` names, Open Images' own test photos too: leave `test` out of `subsets` where
+    models are to be compared on that."""
     hash_shares: HashShares = HashShares()
     """Shares under `split: hash`."""
     on_missing_split: Literal["warn", "error"] = "warn"
@@ -500,7 +502,8 @@ class ExportConf(ConfModel):
     """Greatest size of a shard, about: of a tar or TFRecord file, of the pictures that a task
     writes into folders."""
     min_shards: PositiveInt = 1
-    """Least shards of a split, so that many readers have something to read."""
+    """Shards that a split's rows are dealt to at least, so that many readers have something to
+    read; where rows are few, some stay empty and are not written."""
 
 
 class MaintainConf(ConfModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
@@ -56,7 +57,7 @@ def files() -> dict[str, str]:
 def _sections(model: type[ConfModel], above: tuple[str, ...]) -> Iterator[str]:
     title = ".".join(above) or "Top level"
     yield f"## `{title}`\n" if above else f"## {title}\n"
-    yield (model.__doc__ or "").strip() + "\n"
+    yield inspect.cleandoc(model.__doc__ or "") + "\n"
     yield "| key | type | default | meaning |\n|---|---|---|---|"
     inner: list[tuple[str, type[ConfModel]]] = []
     for name, field in model.model_fields.items():
@@ -106,7 +107,10 @@ def _describe(schema: dict[str, Any]) -> str:
     if kind == "array":
         return f"list of {_describe(schema.get('items', {}))}"
     if kind == "object":
-        values = schema.get("additionalProperties")
+        of_pattern = [
+            *schema.get("patternProperties", {}).values()
+        ]  # of names that are bound to one
+        values = of_pattern[0] if of_pattern else schema.get("additionalProperties")
         of = _describe(values) if isinstance(values, dict) else "any"
         return f"mapping to {of}"
     words = {"integer": "whole number", "number": "number", "boolean": "true / false"}

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Table
 
 from croplake.evaluation.metrics import Metrics
@@ -56,7 +55,7 @@ def _by_category(metrics: Metrics, max_categories: int) -> Table:
         table.add_column(header, justify="right")
     for index in order:
         table.add_row(
-            escape(metrics.categories[index]),
+            metrics.categories[index],
             _share(metrics.precision[index]),
             _share(metrics.recall[index]),
             _share(metrics.f1[index]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,5 +35,6 @@ def read_first_column(content: bytes) -> list[str]:
         csv.Error: it is no such file any more.
         ValueError: likewise.
     """
+    csv.field_size_limit(sys.maxsize)  # a title may be of any length
     rows = csv.reader(io.StringIO(content.decode(), newline=""))
     return [row[0] for row in rows if row][1:]

@@ -17,8 +17,15 @@ FILE_NAME: Final = "file_name"
 LABEL: Final = "label"
 NOT_GIVEN: Final = "(none)"
 """Stands for a text that the catalog does not have: datasets takes the type of a column from its
-values, and would find another one where a shard has none of them. (And it takes `NA`, `None` and
-their like for no text, whatever the quotes: a title of such a word is null there.)"""
+values, and would find another one where a shard has none of them."""
+_TAKEN_FOR_NONE: Final = frozenset(
+    {
+        *("NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "None", "NULL", "null"),
+        *("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+    }
+)
+"""Texts that datasets reads as null, whatever the quotes: pandas' list. With a space behind them
+they stay the names and titles that they are."""
 _LEFT_OUT: Final = (KEY, t.SPLIT)
 COLUMNS: Final = (
     FILE_NAME,
@@ -55,9 +62,8 @@ def write_shard(into: str, manifest: Manifest, shard: Shard, rows: Iterable[Row]
 
     def credits() -> Iterator[dict[str, Any]]:
         for row in place_pictures(into, rows, path_of):
-            told = {name: NOT_GIVEN if v is None else v for name, v in details(row).items()}
-            told |= {FILE_NAME: file_name(row), LABEL: row[t.CATEGORY]}
-            yield {name: told[name] for name in COLUMNS}
+            told = details(row) | {FILE_NAME: file_name(row), LABEL: row[t.CATEGORY]}
+            yield {name: _kept(told[name]) for name in COLUMNS}
 
     last = f"{folder}/{_METADATA}"
     with whole_file(into, last) as part:
@@ -70,6 +76,13 @@ def picture_paths(into: str, shard: Shard) -> list[str]:
     folder = _folder(shard)
     content = storage.read_bytes(storage.join(into, folder, _METADATA))
     return [f"{folder}/{name}" for name in read_first_column(content)]
+
+
+def _kept(value: Any) -> Any:  # noqa: ANN401  # a text or a number
+    """What datasets does not take for null."""
+    if value is None:
+        return NOT_GIVEN
+    return f"{value} " if value in _TAKEN_FOR_NONE else value
 
 
 def _folder(shard: Shard) -> str:

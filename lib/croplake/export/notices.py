@@ -41,7 +41,8 @@ _WHERE: Final[Mapping[Format, tuple[str, str]]] = {
     ),
     "imagefolder": (
         "<split>/<number>/<key>.jpg; features.json has the columns' types",
-        "metadata.csv in the same folder",
+        "metadata.csv in the same folder; (none) is a text that is not known; NA, None and their\n"
+        "           like have a space behind them, or datasets would take them for nothing",
     ),
 }
 _README: Final = """\

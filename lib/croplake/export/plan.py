@@ -150,7 +150,7 @@ def num_buckets(*, rows: int, row_bytes: float, shard_bytes: int, min_shards: in
         rows: of the split.
         row_bytes: mean size of a picture with all that goes along.
         shard_bytes: greatest size of a shard.
-        min_shards: as many at least, where there are as many rows.
+        min_shards: as many at least are filled; where rows are few, some stay empty.
     """
     needed = math.ceil(rows * row_bytes / (shard_bytes * _FILL))
     return max(1, min(rows, max(needed, min_shards)))

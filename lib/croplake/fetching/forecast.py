@@ -1,9 +1,9 @@
 """How long fetching will take and how much comes over the wire: a model of few constants.
 
 A photo costs CPU time for itself, for its bytes (decoding, hashing) and for each of its boxes; its
-host answers so many requests a second; the line carries so many bytes. The slowest of the three
-decides. The constants are those of `make bench-fetch`, which holds this model against what it
-measures.
+host answers so many requests a second; tasks keep so many transfers open; the line carries so many
+bytes. The slowest of the four decides. The constants are those of `make bench-fetch`, which holds
+this model against what it measures.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Forecast:
     Attributes:
         num_bytes: over the wire.
         seconds: of fetching, cutting and committing.
-        bound: what decides: `cores`, `host` or `bandwidth`.
+        bound: what decides: `cores`, `host` (what it may be asked), `transfers` (that tasks make)
+            or `bandwidth`.
     """
 
     num_bytes: float
@@ -73,12 +74,13 @@ def forecast(
     cpu_s = (
         num_photos * CPU_S_PER_PHOTO + bytes_decoded * CPU_S_PER_BYTE + num_boxes * CPU_S_PER_BOX
     )
-    per_s = min(budget.transfers, max_transfers) / answer_s
+    host_per_s = budget.transfers / answer_s
     if budget.rate_per_s is not None:
-        per_s = min(per_s, budget.rate_per_s)
+        host_per_s = min(host_per_s, budget.rate_per_s)
     bounds = {
         "cores": cpu_s / (num_cores * core_speed),
-        "host": num_online / per_s,
+        "host": num_online / host_per_s,
+        "transfers": num_online * answer_s / max_transfers,
         "bandwidth": bytes_on_wire / bandwidth_bytes_per_s,
     }
     bound = max(bounds, key=lambda name: bounds[name])

@@ -18,7 +18,7 @@ from croplake.examples.transforms import (
 from croplake.jobs.context import Job, JobContext, settings_hash
 from croplake.jobs.fetch_plan import recipe_of
 from croplake.jobs.near_duplicates import settle_near_duplicates
-from croplake.jobs.select_boxes import dataset_labels
+from croplake.jobs.select_boxes import dataset_labels, labels_of
 from croplake.session import session_properties
 
 Cells = dict[tuple[str, str], int]
@@ -38,7 +38,7 @@ def run(context: JobContext) -> None:
         examples = balance(examples, {row[t.CATEGORY]: row[t.EXAMPLE_ID] for row in cuts})
     cells = _count(examples)
     _check_splits(context, categories, cells)
-    layout = _plan(context, cells)
+    layout = _plan(context, cells, recipe_id)
     _write(
         context,
         shuffle_examples(examples, layout.num_files, context.settings.examples.shuffle_seed),
@@ -85,12 +85,13 @@ def _check_splits(context: JobContext, categories: list[str], cells: Cells) -> N
     if missing and spec.on_missing_split == "error":
         raise InputDataError(f"dataset {spec.name}: " + "; ".join(missing))
     for text in missing:
-        context.console.print(f"[yellow]{text}")
+        context.console.print(text, style="yellow", highlight=False)
 
 
-def _plan(context: JobContext, cells: Cells) -> ShardLayout:
+def _plan(context: JobContext, cells: Cells, recipe_id: str) -> ShardLayout:
     conf = context.settings.examples
-    crops = context.lake.reader.info(t.CROPS.name)
+    of_recipe = {t.RECIPE_ID: recipe_id, t.HAS_CROP: "true"}
+    crops = context.lake.reader.info(t.CROPS.name, partition=of_recipe)
     num_rows = _rows_of(cells, *t.SPLITS)
     return plan_layout(
         num_rows=num_rows,
@@ -152,4 +153,6 @@ JOB = Job(
         settings.fetch.recipe,
         settings.train.num_workers,
     ],
+    # A class without a box is a label, too, and moves those behind it.
+    state_of=labels_of,
 )

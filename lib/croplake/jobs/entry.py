@@ -16,6 +16,7 @@ from croplake.conf import Settings
 from croplake.conf.loading import load_settings
 from croplake.errors import CroplakeError, IncompleteError
 from croplake.export.plan import FORMATS, WHATS, Request
+from croplake.summary import make_console
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -113,7 +114,7 @@ def run_named(job_name: str, arguments: argparse.Namespace) -> None:
     from croplake.jobs.export_examples import export_job
     from croplake.jobs.way import JOBS, LOOKS, run_all, run_job, run_look  # now: it loads Spark
 
-    console = Console()
+    console = make_console()
     with surroundings(job_name, settings, console) as (spark, settings):
         if job_name == "run":
             run_all(spark, settings, console)

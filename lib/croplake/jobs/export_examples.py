@@ -167,7 +167,7 @@ def _write(
 
 
 def _say(context: JobContext, text: str) -> None:
-    context.console.print(text, highlight=False, markup=False, soft_wrap=True)
+    context.console.print(text, highlight=False, soft_wrap=True)
 
 
 def _make_class_folders(into: str, manifest: Manifest) -> None:

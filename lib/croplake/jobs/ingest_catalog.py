@@ -50,7 +50,7 @@ def run(context: JobContext) -> None:
             if (state := before.get((part.table.name, part.subset))) is None or state != part.state
         ]
         if due:
-            land(context, due)
+            land(context, parts, due)
     _say_what_stays(context, files)
     classes_state = state_of(*class_texts)
     if not due and before.get((t.CLASSES.name, ALL)) == classes_state:
@@ -77,10 +77,11 @@ def _say_what_stays(context: JobContext, files: list[tuple[Table, Subset, CsvFil
             rows = context.lake.reader.info(table.name, partition={t.SUBSET: subset}).rows
             if rows and (table, subset) not in named:
                 context.console.print(
-                    f"[yellow]{table.name}: {rows:,} rows of {subset} stay in the lake, though the "
+                    f"{table.name}: {rows:,} rows of {subset} stay in the lake, though the "
                     f"settings name no file of them (catalog.{table.name}.{subset}); "
                     "dataset.subsets leaves them out",
                     highlight=False,
+                    style="yellow",
                 )
 
 

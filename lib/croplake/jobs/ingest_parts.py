@@ -110,18 +110,23 @@ class _Written:
     rejected: list[dict[str, Any]]
 
 
-def land(context: JobContext, parts: list[Part]) -> None:
+def land(context: JobContext, parts: list[Part], due: list[Part]) -> None:
     """Replaces subsets of tables, each in one commit; then what could not be read of them.
+
+    Args:
+        context: of the run.
+        parts: all that the settings name.
+        due: those of them that have changed.
 
     Raises:
         InputDataError: so many rows of a file are unreadable, or so few are there, that it cannot
-            be what it should be; no table has changed.
+            be what it should be, or it is that of another subset; no table has changed.
         IncompleteError: a file changed while it was read; no table has changed.
     """
-    sizes = [storage.size_bytes(part.file.uri) or 0 for part in parts]
+    sizes = [storage.size_bytes(part.file.uri) or 0 for part in due]
     num_partitions = 1 + max(sizes) // _BYTES_PER_PARTITION
     # The largest first: small ones leave no slot empty at the end.
-    by_size = [parts[number] for number in np.argsort(sizes)[::-1]]
+    by_size = [due[number] for number in np.argsort(sizes)[::-1]]
     layout = _LAYOUT | {"spark.sql.shuffle.partitions": str(num_partitions)}
     with (
         session_properties(context.spark, layout),
@@ -136,18 +141,20 @@ def land(context: JobContext, parts: list[Part]) -> None:
             while wait(writing, timeout=_CANCEL_AGAIN_S).not_done:
                 context.spark.sparkContext.cancelAllJobs()
             if isinstance(error, Exception):
-                for part in parts:  # then this is why
+                for part in due:  # then this is why
                     _refuse_if_changed(part)
             raise
     # Only now: a file that is refused leaves the catalog as a whole as it was.
     for part, written in zip(by_size, all_written, strict=True):
         _refuse_if_changed(part)
         _refuse_if_emptied(context, part, written)
+        if written.num_good:
+            _refuse_copy(part, parts)
     rejected: list[dict[str, Any]] = []
     for part, written in zip(by_size, all_written, strict=True):
         _commit(context, part, written)
         rejected += written.rejected
-    of_parts = [f"({t.TABLE} = '{part.table.name}' AND {part.where})" for part in parts]
+    of_parts = [f"({t.TABLE} = '{part.table.name}' AND {part.where})" for part in due]
     context.lake.put_rows(rejected, t.REJECTED_ROWS, where=" OR ".join(of_parts))
     for row in rejected:
         _count(context, f"rejected: {row[t.REASON]}", 1)
@@ -203,7 +210,7 @@ def _refuse_if_hopeless(
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(by_reason.items()))
     raise InputDataError(
         f"{part.file.name}: {num_rejected} of {num_rows} rows cannot be read ({reasons}); at most "
-        f"{conf.max_rejected_frac:.0%} may (catalog.max_rejected_frac)"
+        f"{conf.max_rejected_frac:.4g} of them may (catalog.max_rejected_frac)"
     )
 
 
@@ -214,6 +221,17 @@ def _refuse_if_changed(part: Part) -> None:
             f"{part.file.name}: changed while it was read; once it is whole, run the same command "
             "again"
         )
+
+
+def _refuse_copy(part: Part, parts: list[Part]) -> None:
+    """A box of two subsets would be an example of two splits."""
+    for other in parts:
+        if other is not part and (other.table, other.state) == (part.table, part.state):
+            raise InputDataError(
+                f"{part.file.name}: has the same content as {other.file.name}, but one is "
+                f"catalog.{part.table.name}.{part.subset} and the other {other.subset}; expected a "
+                "file of its own for each subset"
+            )
 
 
 def _refuse_if_emptied(context: JobContext, part: Part, written: _Written) -> None:
@@ -233,9 +251,10 @@ def _refuse_if_emptied(context: JobContext, part: Part, written: _Written) -> No
         )
     if written.num_good < (1 - _MUCH_SHORTER_FRAC) * before:
         context.console.print(
-            f"[yellow]{part.file.name}: {written.num_good:,} rows take the place of {before:,} "
+            f"{part.file.name}: {written.num_good:,} rows take the place of {before:,} "
             f"{name} of {part.subset}; if the file is not whole, download it and ingest again",
             highlight=False,
+            style="yellow",
         )
 
 

@@ -29,10 +29,17 @@ from croplake.session import session_properties
 
 LARGE_BUCKETS: Final = "buckets of look-alikes not compared"
 CROWDED_HASHES: Final = "dHashes of more photos than are compared"
+UNCOMPARED: Final = (LARGE_BUCKETS, CROWDED_HASHES)
 """What `runs` counts."""
 
-_LARGE_BATCHES: Final = {"spark.sql.execution.arrow.maxRecordsPerBatch": 16 * 1024}
-"""Rows of two hundred bytes; the session's batches are for pictures."""
+_SEARCH: Final = {
+    # Rows of two hundred bytes; the session's batches are for pictures.
+    "spark.sql.execution.arrow.maxRecordsPerBatch": 16 * 1024,
+    # Of joins of millions of rows Spark takes some sides for small ones, and a driver on a laptop
+    # has no room to build them; what is small here says so itself.
+    "spark.sql.autoBroadcastJoinThreshold": -1,
+    "spark.sql.adaptive.autoBroadcastJoinThreshold": -1,
+}
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ def find_groups(spark: SparkSession, looks: DataFrame, spec: NearDuplicatesSpec)
     looks = looks.cache()
     photos = photos_by_hash(looks).cache()
     try:
-        with session_properties(spark, _LARGE_BATCHES):
+        with session_properties(spark, _SEARCH):
             buckets = into_buckets(photos, spec)
             large = large_buckets(buckets, spec).collect()
             too_large = spark.createDataFrame(
@@ -124,18 +131,20 @@ def _tell_caps(context: JobContext, found: FoundGroups) -> None:
     if found.large_buckets:
         context.counts[LARGE_BUCKETS] = len(found.large_buckets)
         context.console.print(
-            f"[yellow]near-duplicates: {len(found.large_buckets):,} buckets of more than {most:,} "
+            f"near-duplicates: {len(found.large_buckets):,} buckets of more than {most:,} "
             f"dHashes (at most {max(found.large_buckets):,}) were not compared "
             "(dataset.near_duplicates.max_bucket): photos of different dHashes that meet in no "
             "smaller bucket may look alike unnoticed",
             highlight=False,
+            style="yellow",
         )
     if found.crowded_hashes:
         context.counts[CROWDED_HASHES] = len(found.crowded_hashes)
         context.console.print(
-            f"[yellow]near-duplicates: {len(found.crowded_hashes):,} dHashes have more than "
+            f"near-duplicates: {len(found.crowded_hashes):,} dHashes have more than "
             f"{most:,} photos (at most {max(found.crowded_hashes):,}): of each, the first {most:,} "
             "were compared with others (dataset.near_duplicates.max_bucket), and the rest with "
             "these alone",
             highlight=False,
+            style="yellow",
         )

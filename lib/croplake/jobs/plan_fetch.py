@@ -24,11 +24,19 @@ from croplake.fetching.forecast import (
 from croplake.fetching.photo_task import BOXES_FIELD
 from croplake.jobs.context import JobContext
 from croplake.jobs.fetch_chunks import crop_bytes, free_bytes
-from croplake.jobs.fetch_plan import photos_at_hand, recipe_of
-from croplake.jobs.select_boxes import chosen_categories, judged_boxes, unmatched_rules
-from croplake.selection.todo import box_states, boxes_to_fetch, photos_to_fetch, spent_boxes
+from croplake.jobs.fetch_plan import photos_at_hand
+from croplake.jobs.select_boxes import (
+    chosen_categories,
+    judged_boxes,
+    known_states,
+    unmatched_rules,
+)
+from croplake.selection.todo import boxes_to_fetch, photos_to_fetch, spent_boxes
 
 _KEPT: Final = "kept"
+_GIVEN_UP: Final = "given_up"
+"""Of a kept box that could not be had and is not tried again."""
+_IS_SPENT: Final = "is_spent"
 _FLICKR: Final = "staticflickr.com"
 
 Cells = dict[tuple[str, str], int]
@@ -63,21 +71,29 @@ class _Work:
 def run(context: JobContext) -> None:
     """Catalog + dataset spec → boxes, categories, photos, bytes, hours and warnings, printed."""
     categories = chosen_categories(context)
-    judged = judged_boxes(context, categories).cache()
+    states = known_states(context)
+    judged = _mark_spent(context, judged_boxes(context, categories), states).cache()
     try:
-        in_splits = judged.withColumn(t.SPLIT, split_of(context.settings.dataset))
-        cells = in_splits.groupBy(t.CATEGORY, t.SUBSET, t.SPLIT, t.REJECT_REASON)
-        rows = cells.count().collect()
+        reason = F.when(F.col(_IS_SPENT), _GIVEN_UP).otherwise(
+            F.coalesce(t.REJECT_REASON, F.lit(_KEPT))
+        )
+        in_splits = judged.select(
+            t.CATEGORY,
+            t.SUBSET,
+            split_of(context.settings.dataset).alias(t.SPLIT),
+            reason.alias(t.REJECT_REASON),
+        )
+        rows = in_splits.groupBy(*in_splits.columns).count().collect()
         by_reason: Cells = {}
         by_subset: Cells = {}
         by_split: Cells = {}
         for row in rows:
-            reason, count = row[t.REJECT_REASON] or _KEPT, int(row["count"])
-            _add(by_reason, (row[t.CATEGORY], reason), count)
-            if reason == _KEPT:
+            count = int(row["count"])
+            _add(by_reason, (row[t.CATEGORY], row[t.REJECT_REASON]), count)
+            if row[t.REJECT_REASON] == _KEPT:
                 _add(by_subset, (row[t.CATEGORY], row[t.SUBSET]), count)
                 _add(by_split, (row[t.CATEGORY], row[t.SPLIT]), count)
-        work = _work(context, judged)
+        work = _work(context, judged, states)
     finally:
         judged.unpersist()
     console = context.console
@@ -88,25 +104,32 @@ def run(context: JobContext) -> None:
     console.print(summary.titled("plan-fetch: fetching", _table(context, work)))
     warnings = _warnings(context, set(categories.values()), by_split)
     for warning in (*unmatched_rules(context), *warnings):
-        console.print(f"[yellow]{warning}", highlight=False)
+        console.print(warning, style="yellow", highlight=False)
 
 
 def _add(cells: Cells, cell: tuple[str, str], count: int) -> None:
     cells[cell] = cells.get(cell, 0) + count
 
 
-def _work(context: JobContext, judged: DataFrame) -> _Work:
-    conf = context.settings.fetch
+def _mark_spent(context: JobContext, judged: DataFrame, states: DataFrame | None) -> DataFrame:
+    """Adds whether a kept box could not be had and is not tried again."""
+    if states is None:
+        return judged.withColumn(_IS_SPENT, F.lit(False))
+    spent = spent_boxes(states, context.settings.fetch).withColumn("marked", F.lit(True))
+    is_spent = F.col("marked").isNotNull() & F.col(t.REJECT_REASON).isNull()
+    joined = judged.join(spent, on=t.BOX_ID, how="left")
+    return joined.withColumn(_IS_SPENT, is_spent).drop("marked")
+
+
+def _work(context: JobContext, judged: DataFrame, states: DataFrame | None) -> _Work:
     kept = judged.where(F.col(t.REJECT_REASON).isNull())
     num_given_up = 0
-    if context.lake.exists(t.CROPS):
-        states = box_states(context.read_table(t.CROPS), recipe_of(conf).recipe_id)
-        due = boxes_to_fetch(judged, states, conf)
-        lost = kept.join(spent_boxes(states, conf), on=t.BOX_ID, how="left_semi")
-        given_up = lost.select(t.IMAGE_ID).distinct().join(due, on=t.IMAGE_ID, how="left_anti")
-        num_given_up = given_up.count()
-    else:
+    if states is None:
         due = kept.withColumn(t.ATTEMPT, F.lit(1))
+    else:
+        due = boxes_to_fetch(judged, states, context.settings.fetch)
+        of_spent = kept.where(_IS_SPENT).select(t.IMAGE_ID).distinct()
+        num_given_up = of_spent.join(due, on=t.IMAGE_ID, how="left_anti").count()
     photos = context.scan_table(t.PHOTOS).select(t.IMAGE_ID, t.SUBSET, t.ORIGINAL_SIZE_BYTES)
     wanted = photos_to_fetch(due).join(photos, on=[t.IMAGE_ID, t.SUBSET], how="left")
     with photos_at_hand(context) as at_hand:
@@ -176,8 +199,9 @@ def _table(context: JobContext, work: _Work) -> Table:
     answer, host = _forecast(context, work)
     slots = context.spark.sparkContext.defaultParallelism
     bounds = {
-        "cores": f"by {slots} cores",
+        "cores": f"by {slots} cores (plan.core_speed)",
         "host": f"by what {host} may be asked (fetch.hosts, plan.answer_s)",
+        "transfers": f"by the transfers of {slots} tasks (fetch.transfers_per_task, plan.answer_s)",
         "bandwidth": f"by {context.settings.plan.bandwidth_mbit_per_s:g} Mbit/s "
         "(plan.bandwidth_mbit_per_s)",
     }
@@ -205,6 +229,11 @@ def _table(context: JobContext, work: _Work) -> Table:
 
 def _warnings(context: JobContext, categories: set[str], by_split: Cells) -> Iterator[str]:
     spec, plan = context.settings.dataset, context.settings.plan
+    if spec.split == "hash" and "test" in spec.subsets:
+        yield (
+            "split: hash deals Open Images' own test photos out anew, into train too; "
+            "dataset.subsets: [train, validation] leaves them out"
+        )
     kept = {
         category: sum(by_split.get((category, split), 0) for split in t.SPLITS)
         for category in sorted(categories)

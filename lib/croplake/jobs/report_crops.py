@@ -117,7 +117,10 @@ def galleries_of(
 
 
 def duplicates_of(
-    near_duplicates: DataFrame, chosen: Sequence[Row], crops: Crops
+    near_duplicates: DataFrame,
+    chosen: Sequence[Row],
+    crops: Crops,
+    uncompared: Mapping[str, int],
 ) -> DuplicateFigures:
     """The groups of near-duplicates in figures, the largest with crops.
 
@@ -125,10 +128,11 @@ def duplicates_of(
         near_duplicates: the dataset's.
         chosen: from `measures.choose_duplicates`.
         crops: from `read_crops`.
+        uncompared: what the last build left out.
     """
     num_groups, num_photos = m.count_groups(near_duplicates).first() or (0, None)
     groups: dict[tuple[int, str], list[GalleryCrop]] = {}
     for row in sorted(chosen, key=lambda row: (-row[m.NUM], row[t.GROUP_ID], row[t.IMAGE_ID])):
         groups.setdefault((row[m.NUM], row[t.GROUP_ID]), []).append(crops[row[t.BOX_ID]])
     largest = [DuplicateGroup(num, shown) for (num, _), shown in groups.items()]
-    return DuplicateFigures(num_groups, num_photos or 0, largest)
+    return DuplicateFigures(num_groups, num_photos or 0, largest, uncompared)

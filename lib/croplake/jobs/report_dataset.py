@@ -19,6 +19,7 @@ from croplake.fetching.crop import Recipe
 from croplake.jobs import build_examples
 from croplake.jobs.context import JobContext, latest_runs
 from croplake.jobs.fetch_plan import recipe_of
+from croplake.jobs.near_duplicates import UNCOMPARED
 from croplake.jobs.report_crops import (
     duplicates_of,
     galleries_of,
@@ -79,7 +80,7 @@ def run(context: JobContext) -> None:
             "place by --out, and run the same command again"
         ) from error
     text = f"report_dataset: {out}, {len(page) / 1e6:.1f} MB"
-    context.console.print(text, highlight=False, markup=False, soft_wrap=True)
+    context.console.print(text, highlight=False, soft_wrap=True)
 
 
 def _check_place(out: str) -> None:
@@ -121,7 +122,7 @@ def _measure(context: JobContext) -> DatasetFigures:
     labels = dataset_labels(context) if t.CLASSES.name in context.pinned else []
     near_duplicates = _of_dataset(context, _rows(context, t.NEAR_DUPLICATES))
     tallied = m.tally_boxes(kept).collect()
-    num_photos = kept.select(t.IMAGE_ID).distinct().count()
+    num_photos = kept.select(t.IMAGE_ID, t.SUBSET).distinct().count()
     fates = m.box_fates(kept, _crops(context), recipe.recipe_id).cache()
     try:
         tried = fates.where(F.col(t.HAS_CROP).isNotNull())
@@ -132,7 +133,8 @@ def _measure(context: JobContext) -> DatasetFigures:
     finally:
         fates.unpersist()
     crops = read_crops(context, [*of_categories, *of_groups])
-    duplicates = duplicates_of(near_duplicates, of_groups, crops)
+    uncompared = _uncompared(context)
+    duplicates = duplicates_of(near_duplicates, of_groups, crops, uncompared or {})
     return DatasetFigures(
         dataset=context.settings.dataset.name,
         made_at=made_at,
@@ -149,7 +151,7 @@ def _measure(context: JobContext) -> DatasetFigures:
         examples=_sums(examples, t.SPLIT) if examples else None,
         example_rejects=_sums(examples, t.REJECT_REASON),
         credit=_credit(context, kept, num_photos),
-        duplicates=duplicates if duplicates.num_groups or _has_looked(context) else None,
+        duplicates=duplicates if duplicates.num_groups or uncompared is not None else None,
         galleries=galleries_of(of_categories, crops, context.settings.report.gallery_bytes),
     )
 
@@ -199,15 +201,22 @@ def _fetched(tries: list[Row], fates: DataFrame) -> FetchFigures:
     )
 
 
-def _has_looked(context: JobContext) -> bool:
-    """Whether the dataset's last build looked for near-duplicates, be it that it found none."""
+def _uncompared(context: JobContext) -> dict[str, int] | None:
+    """What the dataset's last build left out where it looked for near-duplicates.
+
+    Returns:
+        In words, to how many; None where nobody has looked.
+    """
     if t.NEAR_DUPLICATES.name not in context.pinned:
-        return False
+        return None
     last = latest_runs(context.lake, context.settings, (build_examples.JOB,))
     if build_examples.JOB.name not in last:
-        return False
-    dataset = json.loads(last[build_examples.JOB.name][t.SETTINGS])["dataset"]
-    return bool(dataset["near_duplicates"]["rule"] == "reject")
+        return None
+    build = last[build_examples.JOB.name]
+    if json.loads(build[t.SETTINGS])["dataset"]["near_duplicates"]["rule"] != "reject":
+        return None
+    counts = dict(build[t.COUNTS])
+    return {what: counts[what] for what in UNCOMPARED if what in counts}
 
 
 def _categories(

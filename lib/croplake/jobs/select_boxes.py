@@ -52,7 +52,19 @@ def chosen_categories(context: JobContext) -> dict[str, str]:
 
 def dataset_labels(context: JobContext) -> list[str]:
     """The dataset's categories by label index; errors as `chosen_categories`."""
-    return sorted(set(chosen_categories(context).values()))
+    return _sorted_labels(chosen_categories(context))
+
+
+def labels_of(lake: Lake, settings: Settings) -> list[str] | None:
+    """As `dataset_labels`, of the catalog as it is now; None where there is none."""
+    if not lake.exists(t.CLASSES):
+        return None
+    classes = read_classes(lake.rows(t.CLASSES))
+    return _sorted_labels(pick_classes(settings.dataset.choice, classes))
+
+
+def _sorted_labels(categories: dict[str, str]) -> list[str]:
+    return sorted(set(categories.values()))
 
 
 def judged_boxes(context: JobContext, categories: dict[str, str]) -> DataFrame:
@@ -63,7 +75,7 @@ def judged_boxes(context: JobContext, categories: dict[str, str]) -> DataFrame:
         categories: from `chosen_categories`.
     """
     spec = context.settings.dataset
-    states = _states(context) if spec.is_capped else None
+    states = known_states(context) if spec.is_capped else None
     fetch = context.settings.fetch
     return judge_boxes(
         select_classes(context.scan_table(t.BOXES), categories),
@@ -119,7 +131,7 @@ def run(context: JobContext) -> None:
         context.counts[reason] = context.counts.get(reason, 0) + count
     summary.print_crosstab(context.console, "select_boxes: boxes", "category", cells, first="kept")
     for miss in unmatched_rules(context):
-        context.console.print(f"[yellow]{miss}", highlight=False)
+        context.console.print(miss, style="yellow", highlight=False)
     if not context.counts.get("kept"):
         raise InputDataError(
             f"dataset {spec.name}: no box is left ({context.counts or 'the classes have none'}); "
@@ -133,10 +145,12 @@ def _warn_of_bare_categories(
 ) -> None:
     bare = sorted(categories - {category for category, reason in cells if reason == "kept"})
     if bare:
-        context.console.print(f"[yellow]no box is kept of: {', '.join(bare)}")
+        context.console.print(
+            f"no box is kept of: {', '.join(bare)}", style="yellow", highlight=False
+        )
 
 
-def _states(context: JobContext) -> DataFrame | None:
+def known_states(context: JobContext) -> DataFrame | None:
     """What became of the boxes that were fetched; None before the first."""
     if not context.lake.exists(t.CROPS):
         return None
@@ -145,21 +159,30 @@ def _states(context: JobContext) -> DataFrame | None:
 
 
 def _version_of_the_same(context: JobContext, judged: DataFrame) -> int | None:
-    """The version in which the last run left these very rows, if it did.
+    """The version of `selected_boxes` that has these very rows, if there is one.
 
-    What follows is not done again then: boxes that failed may change nothing here.
+    What follows is not done again then: boxes that failed may change nothing here. It is the
+    version that the last run left, as long as the dataset's files are still the same ones; else the
+    newest, be it that a run was killed after its commit or that files were compacted.
     """
+    reader, partition = context.lake.reader, {t.DATASET: context.settings.dataset.name}
+    if not context.lake.exists(t.SELECTED_BOXES):
+        return None
+    newest = context.lake.version(t.SELECTED_BOXES)
+    files = reader.files(t.SELECTED_BOXES.name, version=newest, partition=partition)
+    landed = context.lake.read(t.SELECTED_BOXES, version=newest)
+    landed = landed.where(F.col(t.DATASET) == context.settings.dataset.name)
+    if not files or _fingerprint(judged) != _fingerprint(landed):
+        return None
     last = latest_runs(context.lake, context.settings, (JOB,)).get(JOB.name)
     if last is None or t.SELECTED_BOXES.name not in last[t.TABLES_WRITTEN]:
-        return None
-    if not context.lake.exists(t.SELECTED_BOXES):  # taken away since
-        return None
-    landed = context.lake.read(t.SELECTED_BOXES).where(
-        F.col(t.DATASET) == context.settings.dataset.name
-    )
-    if _fingerprint(judged) != _fingerprint(landed):
-        return None
-    return int(last[t.TABLES_WRITTEN][t.SELECTED_BOXES.name])
+        return newest
+    version = int(last[t.TABLES_WRITTEN][t.SELECTED_BOXES.name])
+    try:
+        found = reader.files(t.SELECTED_BOXES.name, version=version, partition=partition)
+    except InputDataError:  # its entry of the log is gone
+        return newest
+    return version if found == files else newest
 
 
 def _fingerprint(rows: DataFrame) -> tuple[object, ...]:
@@ -174,9 +197,13 @@ def _state_of(lake: Lake, settings: Settings) -> str | None:
     recipe_id = recipe_of(settings.fetch).recipe_id
     failed = (pads.field(t.RECIPE_ID) == recipe_id) & (pads.field(t.HAS_CROP) == False)  # noqa: E712  # an Arrow expression
     columns = [t.BOX_ID, t.STATUS, t.ATTEMPT]
-    tries = lake.reader.dataset(t.CROPS.name).to_table(columns=columns, filter=failed).to_pylist()
-    text = "\n".join(sorted("|".join(str(row[name]) for name in columns) for row in tries))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    tries = lake.reader.dataset(t.CROPS.name).to_batches(columns=columns, filter=failed)
+    total = 0  # of the rows' hashes: they come in any order, and there may be millions
+    for batch in tries:
+        for row in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
+            digest = hashlib.blake2b(repr(row).encode(), digest_size=16).digest()
+            total = (total + int.from_bytes(digest)) % (1 << 128)
+    return f"{total:032x}"
 
 
 JOB = Job(

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import pyarrow.dataset as pads
 from rich.table import Table
 
 from croplake import storage
@@ -51,6 +52,7 @@ def run(context: JobContext) -> None:
     }
     if not files["train"]:
         raise InputDataError(f"dataset {dataset}: no training example; build_examples comes first")
+    _check_labels(context, labels)
     context.model_id = f"{dataset}-{context.run_id}"
     folder = model_folder(context.lake.root, context.model_id)
     with tempfile.TemporaryDirectory(prefix="croplake-model-") as scratch:
@@ -69,6 +71,29 @@ def run(context: JobContext) -> None:
     context.counts["epochs"] = len(result.history)
     context.counts["workers"] = conf.num_workers
     _print_result(context, result, folder)
+
+
+def _check_labels(context: JobContext, labels: list[str]) -> None:
+    """Makes sure that a label index names the same category as when the examples were built.
+
+    Raises:
+        InputDataError: the catalog's classes have changed since.
+    """
+    dataset = context.settings.dataset.name
+    pairs = context.lake.reader.count_by(
+        t.EXAMPLES.name,
+        [t.LABEL_INDEX, t.CATEGORY],
+        version=context.read[t.EXAMPLES.name],
+        where=pads.field(t.DATASET) == dataset,
+    )
+    wrong = sorted(pairs.keys() - set(enumerate(labels)))
+    if wrong:
+        index, category = wrong[0]
+        raise InputDataError(
+            f"dataset {dataset}: its examples have {category!r} as label {index}, by the catalog "
+            f"as it is now that is {(*labels, None)[min(index, len(labels))]!r}; run "
+            "build_examples again"
+        )
 
 
 def _print_epoch(context: JobContext, record: dict[str, float]) -> None:

@@ -79,12 +79,12 @@ def run_all(spark: SparkSession, settings: Settings, console: Console) -> None:
             continue
         latest = latest_runs(lake, settings, JOBS)
         if not job.always and _is_current(lake, latest.get(job.name), _hash(job, lake, settings)):
-            console.print(f"[dim]{job.name}: up to date", highlight=False)
+            console.print(f"{job.name}: up to date", style="dim", highlight=False)
             continue
         started = time.monotonic()
         run_job(spark, job, settings, console)
         seconds = time.monotonic() - started
-        console.print(f"[dim]{job.name}: {seconds:.0f} s", highlight=False)
+        console.print(f"{job.name}: {seconds:.0f} s", style="dim", highlight=False)
 
 
 def _hash(job: Job, lake: Lake, settings: Settings) -> str:

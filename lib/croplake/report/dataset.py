@@ -126,11 +126,13 @@ class DuplicateFigures:
         num_groups: of at least two photos.
         num_photos: in them.
         largest: the largest groups.
+        uncompared: what the cap on bucket sizes left out, in words, to how many.
     """
 
     num_groups: int
     num_photos: int
     largest: Sequence[DuplicateGroup]
+    uncompared: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from croplake import tables as t
 from croplake.report.dataset import ASPECT_RATIOS, SIDES_FRAC, SIDES_PX
+from croplake.selection.rules import shorter_side_frac
 from croplake.selection.todo import last_try
 
 NUM: Final = "num"
@@ -58,9 +59,8 @@ def tally_boxes(kept: DataFrame) -> DataFrame:
     Returns:
         For each flag its values (1, 0, -1), for `SIDE_FRAC` the bins of the shorter side.
     """
-    side = F.least(F.col(t.X_MAX) - F.col(t.X_MIN), F.col(t.Y_MAX) - F.col(t.Y_MIN))
     flags = {name: F.col(name) for name in t.FLAGS}
-    return _tally(kept, {SIDE_FRAC: bin_of(side, SIDES_FRAC.edges), **flags})
+    return _tally(kept, {SIDE_FRAC: bin_of(shorter_side_frac(), SIDES_FRAC.edges), **flags})
 
 
 def _tally(rows: DataFrame, values: Mapping[str, Column]) -> DataFrame:
@@ -153,8 +153,9 @@ def credits_of(kept: DataFrame, photos: DataFrame) -> DataFrame:
     Returns:
         One row a photo: `license`, `author`, `author_url`; null where the catalog does not know.
     """
-    known = photos.select(t.IMAGE_ID, t.LICENSE, t.AUTHOR, t.AUTHOR_URL)
-    return kept.select(t.IMAGE_ID).distinct().join(known, on=t.IMAGE_ID, how="left")
+    photo = [t.IMAGE_ID, t.SUBSET]
+    known = photos.select(*photo, t.LICENSE, t.AUTHOR, t.AUTHOR_URL)
+    return kept.select(*photo).distinct().join(known, on=photo, how="left")
 
 
 def count_authors(credit: DataFrame) -> DataFrame:

@@ -25,6 +25,8 @@ OVER_CAP: Final = "over_cap"
 _IS_FORGOTTEN: Final = "is_forgotten"
 _IS_SPENT: Final = "is_spent"
 _IS_LOST: Final = "is_lost"
+_CORNER_DIGITS: Final = 6
+"""The published corners' own; a difference of two has noise behind them."""
 _FLAG_FIELDS: Final = {
     t.IS_OCCLUDED: "occluded",
     t.IS_TRUNCATED: "truncated",
@@ -78,7 +80,7 @@ def judge_boxes(
         F.when(F.col(_IS_FORGOTTEN), F.lit(FORGOTTEN)),
         F.when(~F.col(t.SUBSET).isin(*spec.subsets), F.lit(SUBSET_EXCLUDED)),
         *_flag_reasons(spec.flags),
-        F.when(_shorter_side_frac() < spec.min_box_side_frac, F.lit(TOO_SMALL)),
+        F.when(shorter_side_frac() < spec.min_box_side_frac, F.lit(TOO_SMALL)),
         F.when(F.col(t.CONFIDENCE) < spec.min_confidence, F.lit(LOW_CONFIDENCE)),
     ]
     if spec.box_sources is not None:
@@ -128,23 +130,22 @@ def _pattern_of(glob: str) -> str:
     return "".join(signs.get(letter) or re.escape(letter) for letter in glob.lower())
 
 
-def _shorter_side_frac() -> Column:
+def shorter_side_frac() -> Column:
+    """Of a box, as a fraction of the photo's side."""
     width = F.col(t.X_MAX) - F.col(t.X_MIN)
     height = F.col(t.Y_MAX) - F.col(t.Y_MIN)
-    return F.least(width, height)
+    return F.round(F.least(width, height), _CORNER_DIGITS)
 
 
 def _flag_reasons(flags: FlagsSpec) -> list[Column]:
     reasons = []
     for column, name in _FLAG_FIELDS.items():
         rule = getattr(flags, name)
-        if rule == "any":
-            continue
         if getattr(flags.unknown, name) == "reject":
             reasons.append(F.when(F.col(column) == -1, F.lit(f"{name}_unknown")))
         if rule == "exclude":
             reasons.append(F.when(F.col(column) == 1, F.lit(name)))
-        else:
+        elif rule == "only":
             reasons.append(F.when(F.col(column) == 0, F.lit(f"not_{name}")))
     return reasons
 
@@ -153,7 +154,8 @@ def _cap(judged: DataFrame, unit: str, max_boxes: int, reason: str) -> DataFrame
     """Turns down what comes after the first boxes of a unit that have a crop, or may have one yet.
 
     Box ids are hashes, so their order is a fixed random one that no other box changes. A spent box,
-    or one of a lost photo, keeps its place in line but does not count: the next one moves up.
+    or one of a lost photo, keeps its place in line but does not count: the next one moves up. Under
+    a photo's own cap nothing moves up where the photo is lost: it has no box to give.
     """
     is_kept = F.col(t.REJECT_REASON).isNull()
     before = (
@@ -161,7 +163,9 @@ def _cap(judged: DataFrame, unit: str, max_boxes: int, reason: str) -> DataFrame
         .orderBy(t.BOX_ID)
         .rowsBetween(Window.unboundedPreceding, -1)
     )
-    counts = F.when(is_kept & ~F.col(_IS_SPENT) & ~F.col(_IS_LOST), 1).otherwise(0)
+    may_have_crop = ~F.col(_IS_SPENT) & ~F.col(_IS_LOST)
+    takes_place = may_have_crop | F.col(_IS_LOST) if unit == t.IMAGE_ID else may_have_crop
+    counts = F.when(is_kept & takes_place, 1).otherwise(0)
     num_before = F.coalesce(F.sum(counts).over(before), F.lit(0))
     over = F.when(is_kept & (num_before >= max_boxes), F.lit(reason))
     return judged.withColumn(t.REJECT_REASON, F.coalesce(t.REJECT_REASON, over))
