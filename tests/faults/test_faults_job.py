@@ -90,6 +90,7 @@ def fault_settings(hosts: Hosts, folder: Path) -> Settings:
     return hand_made_settings(folder, fetch=fetch)
 
 
+@pytest.mark.full
 def test_all_faults_in_one_run_give_every_box_its_one_row_and_fail_no_task(
     spark: SparkSession, tmp_path: Path
 ) -> None:

@@ -255,6 +255,7 @@ def large_picture(box_id: str) -> bytes:
     return random.Random(box_id).randbytes(400_000)
 
 
+@pytest.mark.full
 def test_large_crops_stay_within_row_groups_of_8_mib(
     spark: SparkSession, whole_way: WholeWay, tmp_path: Path
 ) -> None:
@@ -284,6 +285,13 @@ def test_a_category_without_a_split_is_a_warning_or_an_error_by_choice(
         run(spark, "build_examples", settings)
 
 
+def without_looks(small: SmallLake, **changes: Any) -> Settings:  # noqa: ANN401
+    """The small lake's settings; nothing is known of its photos' looks."""
+    values = small.settings.model_dump()
+    values["dataset"] |= {"near_duplicates": {"rule": "ignore"}} | changes
+    return Settings.model_validate(values)
+
+
 def test_shards_are_planned_by_the_crops_of_the_recipe_alone(
     small: SmallLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,12 +303,13 @@ def test_shards_are_planned_by_the_crops_of_the_recipe_alone(
         return plan_layout(**facts)
 
     monkeypatch.setattr("croplake.jobs.build_examples.plan_layout", plan)
-    run(small.spark, "build_examples", small.settings)
+    settings = without_looks(small)
+    run(small.spark, "build_examples", settings)
     large = random.Random(1).randbytes(1_000_000)
     small.add(t.CROPS, small.crop("a1", **{t.RECIPE_ID: "other", t.JPEG: large}))
     gone = {t.HAS_CROP: False, t.STATUS: "not_found", t.JPEG: None}
     small.add(t.CROPS, *(small.crop("d1", **gone, **{t.ATTEMPT: n}) for n in range(2, 50)))
-    run(small.spark, "build_examples", small.settings)
+    run(small.spark, "build_examples", settings)
     assert planned[0] == planned[1] > 0
 
 
@@ -308,8 +317,7 @@ def test_a_new_class_without_a_box_moves_labels_and_has_the_examples_built_again
     small: SmallLake,
 ) -> None:
     build = next(job for job in JOBS if job.name == "build_examples")
-    spec = small.settings.dataset.model_copy(update={"classes": ("*a*",)})
-    settings = small.settings.model_copy(update={"dataset": spec})
+    settings = without_looks(small, classes=["*a*"])
     run(small.spark, "build_examples", settings)
     before = build.state_of(small.lake, settings)
     banana = class_row(PEAR) | {t.LABEL_MID: "/m/0banana", t.CLASS_NAME: "Banana"}

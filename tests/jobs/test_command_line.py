@@ -170,6 +170,7 @@ def test_every_job_has_a_spark_submit_entry_and_a_command() -> None:
     assert list(COMMAND_SUMMARIES) == [*JOB_SUMMARIES, *LOOK_SUMMARIES, EXPORT]
 
 
+@pytest.mark.full
 def test_spark_submit_runs_a_job_in_a_process_of_its_own(conf: str, root: Path) -> None:
     command = ["spark-submit", "--master", "local[1]", "jobs/select_boxes.py", "--conf", conf]
     overrides = ["--set", "dataset.name=submitted", "--set", "dataset.classes=[Boat]"]
@@ -182,6 +183,7 @@ def test_spark_submit_runs_a_job_in_a_process_of_its_own(conf: str, root: Path) 
     assert (root / "selected_boxes" / "dataset=submitted").is_dir()
 
 
+@pytest.mark.full
 def test_spark_submit_hands_the_exit_code_on(conf: str, tmp_path: Path) -> None:
     command = ["spark-submit", "--master", "local[1]", "jobs/fetch_crops.py", "--conf", conf]
     answer = subprocess.run(

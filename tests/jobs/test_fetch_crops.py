@@ -102,6 +102,7 @@ def test_a_second_run_asks_for_nothing_but_transient_failures_with_attempts_left
     assert again[lost[t.BOX_ID]][t.JPEG] == lost[t.JPEG]
 
 
+@pytest.mark.full
 def test_a_run_that_brings_no_crop_has_nothing_made_anew_of_them(
     spark: SparkSession, world: World, folder: Path
 ) -> None:
@@ -221,6 +222,7 @@ def shuffled_bytes(spark: SparkSession) -> dict[int, int]:
     return {stage.stageId(): stage.shuffleWriteBytes() for stage in found}
 
 
+@pytest.mark.full
 def test_no_shuffle_carries_the_bytes_of_crops(
     spark: SparkSession, world: World, server: MiniatureServer, folder: Path
 ) -> None:

@@ -108,6 +108,7 @@ def test_a_photo_the_lake_does_not_know_is_noted_and_said(
     }
 
 
+@pytest.mark.full
 def test_forgetting_twice_notes_once_and_finishes_what_a_killed_run_left(small: SmallLake) -> None:
     assert main(["lake", "forget", "--conf", small.conf, PHOTO_A]) == 0
     small.add(t.CROPS, small.crop("a1"))
@@ -136,6 +137,7 @@ def test_a_forgotten_photo_is_never_asked_for_whatever_is_selected(small: SmallL
     assert {row[t.BOX_ID] for row in due} == {"b1", "b2", "c1", "c2", "d1"}
 
 
+@pytest.mark.full
 def test_selecting_again_gives_its_boxes_the_reason_and_their_places_to_others(
     small: SmallLake,
 ) -> None:
@@ -159,6 +161,7 @@ def test_selecting_again_gives_its_boxes_the_reason_and_their_places_to_others(
     }
 
 
+@pytest.mark.full
 def test_evaluating_a_model_whose_split_lost_files_says_so_and_the_way_out(
     small: SmallLake,
 ) -> None:

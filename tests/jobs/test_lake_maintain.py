@@ -229,6 +229,7 @@ def holding(small: SmallLake, table: t.Table, image_id: str) -> list[str]:
     return [path for part in found for path in part.column(0).to_pylist()]
 
 
+@pytest.mark.full
 def test_forgotten_photos_go_whatever_their_age_and_whichever_model_was_trained_on_them(
     small: SmallLake, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -247,6 +248,7 @@ def test_forgotten_photos_go_whatever_their_age_and_whichever_model_was_trained_
     assert main(["lake", "check", "--conf", small.conf, "--deep"]) == 0
 
 
+@pytest.mark.full
 def test_a_running_job_keeps_forgotten_photos_until_it_has_ended_and_is_named(
     small: SmallLake, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -464,6 +464,7 @@ def test_the_entry_of_spark_submit_takes_the_same_arguments(
     assert "Dataset fruit" in local_path(out).read_text(encoding="utf-8")
 
 
+@pytest.mark.full
 def test_forgetting_a_photo_removes_the_pages_that_show_it(
     rich: SmallLake, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,6 +74,7 @@ def test_a_run_that_is_told_to_stop_commits_what_is_under_way_and_says_how_to_go
     check_complete(settings, finished)
 
 
+@pytest.mark.full
 def test_a_job_that_is_told_to_end_before_its_chunks_closes_its_record(tmp_path: Path) -> None:
     settings = hand_made_settings(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -105,6 +106,7 @@ def test_a_run_does_not_start_where_its_crops_would_not_fit(
     assert server.requests == []
 
 
+@pytest.mark.full
 def test_a_run_stops_between_chunks_where_the_disk_runs_low(
     spark: SparkSession,
     world: World,

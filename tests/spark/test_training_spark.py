@@ -175,6 +175,7 @@ def test_fewer_row_groups_than_workers_are_refused(
         train_badly(spark, short, tmp_path)
 
 
+@pytest.mark.full
 def test_a_weights_file_that_no_worker_has_is_a_settings_error(
     spark: SparkSession, splits: Splits, tmp_path: Path
 ) -> None:
