@@ -122,7 +122,7 @@ def _measure(context: JobContext) -> DatasetFigures:
     labels = dataset_labels(context) if t.CLASSES.name in context.pinned else []
     near_duplicates = _of_dataset(context, _rows(context, t.NEAR_DUPLICATES))
     tallied = m.tally_boxes(kept).collect()
-    num_photos = kept.select(t.IMAGE_ID, t.SUBSET).distinct().count()
+    num_photos = kept.select(t.IMAGE_ID).distinct().count()
     fates = m.box_fates(kept, _crops(context), recipe.recipe_id).cache()
     try:
         tried = fates.where(F.col(t.HAS_CROP).isNotNull())

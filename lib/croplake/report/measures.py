@@ -153,9 +153,11 @@ def credits_of(kept: DataFrame, photos: DataFrame) -> DataFrame:
     Returns:
         One row a photo: `license`, `author`, `author_url`; null where the catalog does not know.
     """
-    photo = [t.IMAGE_ID, t.SUBSET]
-    known = photos.select(*photo, t.LICENSE, t.AUTHOR, t.AUTHOR_URL)
-    return kept.select(*photo).distinct().join(known, on=photo, how="left")
+    mine = kept.select(t.IMAGE_ID).distinct()
+    # Two subsets may list the same photo.
+    told = F.min(F.struct(t.LICENSE, t.AUTHOR, t.AUTHOR_URL)).alias("told")
+    known = photos.join(mine, on=t.IMAGE_ID, how="left_semi").groupBy(t.IMAGE_ID).agg(told)
+    return mine.join(known, on=t.IMAGE_ID, how="left").select(t.IMAGE_ID, "told.*")
 
 
 def count_authors(credit: DataFrame) -> DataFrame:
