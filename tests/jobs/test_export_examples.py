@@ -309,6 +309,7 @@ def test_what_has_changed_or_is_another_export_is_refused_with_a_way_out(
     assert "run select_boxes and build_examples with these settings" in capsys.readouterr().err
 
 
+@pytest.mark.full
 def test_crops_of_another_recipe_are_refused_and_never_complete_an_export(
     odd: SmallLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -340,6 +341,7 @@ def test_crops_of_another_recipe_are_refused_and_never_complete_an_export(
     assert export(odd, "webdataset", tmp_path / "examples") == 0
 
 
+@pytest.mark.full
 def test_an_export_is_recorded_with_the_versions_it_read_and_forget_names_it(
     odd: SmallLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

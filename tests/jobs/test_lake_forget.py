@@ -220,6 +220,7 @@ def exports_named_for(
     return [export for _, found, export in named if found]
 
 
+@pytest.mark.full
 def test_exports_that_show_a_photo_are_named_whatever_ended_them_and_no_others(
     small: SmallLake, capsys: pytest.CaptureFixture[str]
 ) -> None:

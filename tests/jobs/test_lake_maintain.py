@@ -74,6 +74,7 @@ def test_small_files_become_one_a_partition_and_rows_stay_as_they_are(small: Sma
     assert versions(small)["crops"] == 2  # the compaction's; a vacuum is no version
 
 
+@pytest.mark.full
 def test_a_second_maintain_finds_nothing_to_do_and_commits_nothing(small: SmallLake) -> None:
     assert maintain(small) == 0
     before = versions(small)
@@ -100,6 +101,7 @@ def test_a_large_file_is_never_rewritten(small: SmallLake) -> None:
     assert len(small.lake.reader.file_sizes("crops")) == 3
 
 
+@pytest.mark.full
 def test_a_dry_run_shows_the_same_and_does_nothing(
     small: SmallLake, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -277,6 +277,7 @@ def test_a_gallery_has_some_crops_of_its_category_made_small(rich: SmallLake, pa
     assert [e["src"] for e in bounded.all("img")[3:]] == [e["src"] for e in images[:3]]
 
 
+@pytest.mark.full
 def test_pictures_are_read_of_few_files(rich: SmallLake) -> None:
     """The first boxes by their ids lie in four files, and two of these are enough."""
     shutil.rmtree(rich.folder / "near_duplicates")

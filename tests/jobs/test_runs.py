@@ -158,6 +158,7 @@ def test_a_table_of_an_older_lake_keeps_its_log_before_a_job_writes_it(small: Sm
     assert kept == [True]
 
 
+@pytest.mark.full
 def test_the_second_writer_stops_and_names_the_first_whose_death_frees_the_table(
     small: SmallLake, capsys: pytest.CaptureFixture[str]
 ) -> None:

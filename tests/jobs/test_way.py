@@ -101,6 +101,7 @@ def test_new_photos_have_a_row_each_in_the_table_and_in_the_csv(
         assert len(list(csv.DictReader(content))) == len(rows)
 
 
+@pytest.mark.full
 def test_a_second_run_asks_hosts_for_nothing_new_and_skips_what_is_up_to_date(
     spark: SparkSession, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

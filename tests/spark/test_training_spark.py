@@ -65,7 +65,11 @@ def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
     return Splits(train, [write_colours(file, [VALIDATION_ROWS])])
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["1 worker", "2 workers"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(1, marks=pytest.mark.full), 2],
+    ids=["1 worker", "2 workers"],
+)
 def run(
     request: pytest.FixtureRequest,
     spark: SparkSession,
