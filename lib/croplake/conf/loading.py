@@ -11,7 +11,8 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from croplake.conf.models import ConfModel, Settings
+from croplake.conf.fields import ConfModel
+from croplake.conf.models import Settings
 from croplake.errors import SettingsError
 
 KeyPath = tuple[str, ...]

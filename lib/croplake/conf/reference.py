@@ -12,12 +12,14 @@ from typing import Any, get_args
 
 from pydantic_core import PydanticUndefined
 
-from croplake.conf.models import ConfModel, DatasetSpec, Settings
+from croplake.conf.dataset import DatasetSpec
+from croplake.conf.fields import ConfModel
+from croplake.conf.models import Settings
 
 _INTRO = """\
 # Configuration reference
 
-Generated from the models in `lib/croplake/conf/models.py` by `make reference`; do not edit.
+Generated from the models in `lib/croplake/conf/` by `make reference`; do not edit.
 
 A configuration is one YAML file (`local.yaml` runs the miniature world, `sample.yaml` a few classes
 of the real validation subset, `cluster.yaml` everything). Unknown keys are errors. Any key can be
