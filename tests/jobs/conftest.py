@@ -15,6 +15,7 @@ from rich.console import Console
 from croplake.conf import Settings
 from croplake.jobs.way import run_all
 from croplake.miniature import MiniatureServer, World, build_world, serve_world
+from tests.jobs.exports import make_odd_lake
 from tests.jobs.small_lake import SmallLake, copy_small_lake, make_small_lake
 from tests.jobs.world import miniature_settings, run
 
@@ -93,3 +94,15 @@ def first_small_lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFacto
 def small(first_small_lake: SmallLake, tmp_path: Path) -> SmallLake:
     """A small lake by hand, one test's own."""
     return copy_small_lake(first_small_lake, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def first_odd(first_small_lake: SmallLake, tmp_path_factory: pytest.TempPathFactory) -> SmallLake:
+    """A small lake to export from; tests change nothing of it."""
+    return make_odd_lake(first_small_lake, tmp_path_factory.mktemp("odd"))
+
+
+@pytest.fixture
+def odd(first_odd: SmallLake, tmp_path: Path) -> SmallLake:
+    """Such a lake of one test's own."""
+    return copy_small_lake(first_odd, tmp_path)

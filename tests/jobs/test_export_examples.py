@@ -3,59 +3,30 @@
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
 import json
-import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from pyspark.errors import PythonException
 
-from croplake import open_lake, storage
+from croplake import open_lake
 from croplake import tables as t
 from croplake.cli import main
 from croplake.export.placing import place_bytes
-from croplake.export.plan import FORMATS, Manifest
-from croplake.export.task import write_shards
+from croplake.export.plan import FORMATS
 from croplake.jobs import export_examples
 from croplake.jobs.entry import main as job_main
 from croplake.jobs.fetch_plan import recipe_of
-from tests.jobs.small_lake import PHOTO_A, SmallLake, copy_small_lake, jpeg_of
-from tests.jobs.world import outside_environment, rows_of
+from tests.jobs.exports import export, tree
+from tests.jobs.small_lake import PHOTO_A, SmallLake, jpeg_of
+from tests.jobs.world import rows_of
 
 READERS = Path("build/readers/bin/python")
-TITLE = 'A "pear", he said;\r\n=SUM(1) – 梨'
-UNKNOWN: dict[str, Any] = {t.LICENSE: None, t.AUTHOR: None, t.AUTHOR_URL: None}
 Row = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def first_odd(first_small_lake: SmallLake, tmp_path_factory: pytest.TempPathFactory) -> SmallLake:
-    """The small lake with a test split whose pictures say little of themselves, and a reject."""
-    small = copy_small_lake(first_small_lake, tmp_path_factory.mktemp("odd"))
-    digits = {t.IMAGE_ID: "0000000000000010", t.TITLE: "2009", t.SPLIT: "test"}
-    told = {t.TITLE: TITLE, t.IS_OCCLUDED: -1}
-    turned_down = {t.SPLIT: t.REJECTED_SPLIT, t.IMAGE: None, t.REJECT_REASON: "too_small_px"}
-    small.add(
-        t.EXAMPLES,
-        small.example("a1") | digits | UNKNOWN | {t.EXAMPLE_ID: "1" * 32},
-        small.example("a2") | told | {t.EXAMPLE_ID: "2" * 32},
-        small.example("b1") | turned_down | {t.EXAMPLE_ID: "3" * 32},
-    )
-    return small
-
-
-@pytest.fixture
-def odd(first_odd: SmallLake, tmp_path: Path) -> SmallLake:
-    """Such a lake of one test's own."""
-    return copy_small_lake(first_odd, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +36,6 @@ def exports(first_odd: SmallLake, tmp_path_factory: pytest.TempPathFactory) -> d
     for format in FORMATS:
         assert export(first_odd, format, folder / format, "--set", "export.min_shards=2") == 0
     return {format: folder / format for format in FORMATS}
-
-
-def export(small: SmallLake, format: str, into: Path | str, *arguments: str) -> int:
-    given = ["--format", format, "--into", str(into), *arguments]
-    return main(["export-examples", "--conf", small.conf, *given])
 
 
 def examples(small: SmallLake) -> dict[str, Row]:
@@ -84,12 +50,6 @@ def examples(small: SmallLake) -> dict[str, Row]:
 
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Files of an export, but for its locks."""
-    files = [path for path in folder.rglob("*") if path.is_file() and "_locks" not in path.parts]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_keras_reads_class_folders_and_numbers_classes_as_the_lake_does(
@@ -384,149 +344,3 @@ def test_an_export_is_in_runs_before_its_first_file_so_that_a_kill_does_not_hide
     (row,) = seen
     assert row[t.OUTCOME] == "running"
     assert row[t.DETAIL] == f"examples as webdataset into {into.as_uri()}"
-
-
-def test_files_that_cannot_be_written_end_in_exit_code_3_and_the_next_run_goes_on(
-    odd: SmallLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    into = tmp_path / "away"
-    blocked = into / "train-000000.tar"
-    assert export(odd, "webdataset", into) == 0
-    whole = tree(into)
-    blocked.unlink()
-    blocked.mkdir()  # a folder is in its way
-    (blocked / "x").write_text("in the way")
-    assert export(odd, "webdataset", into) == 3
-    said = capsys.readouterr().err
-    assert "1 of 1 shards could not be written: train-000000: " in said
-    assert "the same command goes on with what is missing" in said
-    (blocked / "x").unlink()
-    blocked.rmdir()
-    assert export(odd, "webdataset", into) == 0
-    assert tree(into) == whole
-
-
-@pytest.mark.parametrize(
-    ("number", "exit_code", "told"),
-    [
-        (errno.EACCES, 2, "expected a folder, new or there, that this user may write"),
-        (errno.ENOSPC, 3, "once that is mended, the same command goes on"),
-    ],
-)
-def test_a_place_that_cannot_be_written_is_found_before_the_work(
-    number: int,
-    exit_code: int,
-    told: str,
-    odd: SmallLake,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def refuse(address: str, content: bytes) -> None:
-        raise OSError(number, os.strerror(number), address)
-
-    monkeypatch.setattr(storage, "write_bytes", refuse)
-    monkeypatch.setattr(export_examples, "rows_of", None)  # the work would end in a TypeError
-    assert export(odd, "webdataset", tmp_path / "away") == exit_code
-    said = capsys.readouterr().err
-    assert f"away: cannot be written: [Errno {number}]" in said
-    assert told in said
-
-
-def test_a_disk_that_is_full_when_the_notices_are_written_is_exit_code_3(
-    odd: SmallLake,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def fill(into: str, manifest: Manifest) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    into = tmp_path / "away"
-    with monkeypatch.context() as full:
-        full.setattr(export_examples, "write_notices", fill)
-        assert export(odd, "webdataset", into) == 3
-    said = capsys.readouterr().err
-    assert "away: the export broke off: OSError: [Errno 28] No space left on device" in said
-    assert "the same command goes on with what is missing" in said
-    assert export(odd, "webdataset", into) == 0
-
-
-def test_a_task_that_dies_is_exit_code_3_and_one_that_errs_is_a_defect(
-    odd: SmallLake,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def die(
-        batches: Iterable[pa.RecordBatch], *, into: str, manifest: Manifest
-    ) -> Iterator[pa.RecordBatch]:
-        os._exit(1)
-
-    def err(
-        batches: Iterable[pa.RecordBatch], *, into: str, manifest: Manifest
-    ) -> Iterator[pa.RecordBatch]:
-        raise ValueError("rows came that nobody planned")
-
-    into = tmp_path / "away"
-    monkeypatch.setattr(export_examples, "write_shards", die)
-    assert export(odd, "webdataset", into) == 3
-    said = capsys.readouterr().err
-    assert "away: the export broke off: Py4JJavaError: " in said
-    assert "Python worker exited unexpectedly" in said
-    assert "the same command goes on with what is missing" in said
-    assert "\tat org.apache" not in said
-    monkeypatch.setattr(export_examples, "write_shards", err)
-    with pytest.raises(PythonException, match="rows came that nobody planned"):
-        export(odd, "webdataset", into)
-    monkeypatch.undo()
-    assert export(odd, "webdataset", into) == 0
-
-
-def test_shards_that_other_machines_keep_to_themselves_are_exit_code_3_and_named(
-    odd: SmallLake,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    into, there = tmp_path / "away", (tmp_path / "another machine's disk").as_uri()
-
-    def write_there(
-        batches: Iterable[pa.RecordBatch], *, into: str, manifest: Manifest
-    ) -> Iterator[pa.RecordBatch]:
-        return write_shards(batches, into=there, manifest=manifest)
-
-    with monkeypatch.context() as unshared:
-        unshared.setattr(export_examples, "write_shards", write_there)
-        assert export(odd, "webdataset", into) == 3
-    said = capsys.readouterr()
-    assert "3 shards were written, but are not there" in said.err
-    assert ": train-000000, validation-000000, test-000000; expected --into to be a" in said.err
-    assert "pictures" not in said.out
-    assert not (into / "LICENSES.csv").exists()
-    assert export(odd, "webdataset", into) == 0
-
-
-@pytest.mark.full
-def test_an_export_that_is_killed_leaves_whole_files_only_and_goes_on(
-    odd: SmallLake, tmp_path: Path
-) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    many = ["--set", "export.min_shards=5"]
-    assert export(odd, "folders", whole, *many) == 0
-    command = ["croplake", "export-examples", "--conf", odd.conf, "--format", "folders"]
-    process = subprocess.Popen(
-        [*command, "--into", str(killed), *many], env=outside_environment(), text=True
-    )
-    done = killed / "__croplake__" / "done"
-    while process.poll() is None and not any(done.glob("*")):
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(0.05)
-    process.kill()
-    process.wait()
-    expected = tree(whole)
-    for path, content in tree(killed).items():
-        if not path.startswith("__croplake__/"):
-            assert content == expected[path]
-    assert export(odd, "folders", killed, *many) == 0
-    assert tree(killed).keys() == expected.keys()

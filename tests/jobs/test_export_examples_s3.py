@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from croplake.export.plan import FORMATS
+from tests.jobs.exports import export, tree
 from tests.jobs.small_lake import SmallLake
-from tests.jobs.test_export_examples import export, tree
 from tests.jobs.world import outside_environment
 from tests.s3 import s3_server
 
