@@ -14,6 +14,11 @@ def make_console() -> Console:
     return Console(markup=False)
 
 
+def warn(console: Console, text: str) -> None:
+    """Says what somebody should look at."""
+    console.print(text, style="yellow", highlight=False, soft_wrap=True)
+
+
 def titled(title: str, table: Table) -> Group:
     """A table below its title; Rich's own would break where the table is narrower than it."""
     return Group(Text(title, style="italic", no_wrap=True, overflow="ignore"), table)

@@ -111,12 +111,7 @@ def _remove_pages(context: JobContext, image_ids: Iterable[str]) -> None:
 def _name_exports(context: JobContext, is_theirs: str) -> None:
     """Says which exports may show them; those files are the user's."""
     for export in exports_that_may_show(context.lake, is_theirs):
-        context.console.print(
-            f"was exported, may show them, is yours to remove: {export}",
-            highlight=False,
-            soft_wrap=True,
-            style="yellow",
-        )
+        summary.warn(context.console, f"was exported, may show them, is yours to remove: {export}")
 
 
 def _note(context: JobContext, image_ids: Iterable[str]) -> None:
@@ -199,11 +194,10 @@ def _settle_bytes(context: JobContext, image_ids: frozenset[str], *, at_once: bo
         num_files += len(plan.forgotten)
         waiting += [f"{table.name} version {pin.version}, {pin.reader}" for pin in plan.waiting]
         for pin in plan.losing:
-            context.console.print(
+            summary.warn(
+                context.console,
                 f"{pin.reader} was trained on {table.name} version {pin.version}, which "
                 f"{'has lost' if at_once else 'will lose'} files; train anew to make it forget",
-                soft_wrap=True,
-                style="yellow",
             )
     if at_once:
         context.console.print(f"files with their bytes, removed: {num_files:,}", highlight=False)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from croplake import storage
+from croplake import storage, summary
 from croplake import tables as t
 from croplake.care.compaction import LAID_OUT, Compaction, compact, plan_compaction
 from croplake.care.log import plan_log, trim_log
@@ -117,10 +117,9 @@ def _bury(context: JobContext, *, dry_run: bool) -> None:
     """Names the runs that were killed, ends their rows and removes what they left behind."""
     for run in find_readers(context.lake).dead:
         run_id = run[t.RUN_ID]
-        context.console.print(
+        summary.warn(
+            context.console,
             f"{run[t.JOB]} (run {run_id}) was killed: it never ended, and holds no lock",
-            soft_wrap=True,
-            style="yellow",
         )
         if dry_run:
             continue

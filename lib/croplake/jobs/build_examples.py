@@ -85,7 +85,7 @@ def _check_splits(context: JobContext, categories: list[str], cells: Cells) -> N
     if missing and spec.on_missing_split == "error":
         raise InputDataError(f"dataset {spec.name}: " + "; ".join(missing))
     for text in missing:
-        context.console.print(text, style="yellow", highlight=False)
+        summary.warn(context.console, text)
 
 
 def _plan(context: JobContext, cells: Cells, recipe_id: str) -> ShardLayout:

@@ -76,12 +76,11 @@ def _say_what_stays(context: JobContext, files: list[tuple[Table, Subset, CsvFil
         for subset in SUBSETS:
             rows = context.lake.reader.info(table.name, partition={t.SUBSET: subset}).rows
             if rows and (table, subset) not in named:
-                context.console.print(
+                summary.warn(
+                    context.console,
                     f"{table.name}: {rows:,} rows of {subset} stay in the lake, though the "
                     f"settings name no file of them (catalog.{table.name}.{subset}); "
                     "dataset.subsets leaves them out",
-                    highlight=False,
-                    style="yellow",
                 )
 
 

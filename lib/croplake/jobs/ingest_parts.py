@@ -11,7 +11,7 @@ import numpy as np
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 
-from croplake import storage
+from croplake import storage, summary
 from croplake import tables as t
 from croplake.catalog.csv_rows import BoxReader, PhotoReader, Reader
 from croplake.catalog.formats import Subset
@@ -250,11 +250,10 @@ def _refuse_if_emptied(context: JobContext, part: Part, written: _Written) -> No
             f"{part.subset}; expected the whole file: download it again"
         )
     if written.num_good < (1 - _MUCH_SHORTER_FRAC) * before:
-        context.console.print(
+        summary.warn(
+            context.console,
             f"{part.file.name}: {written.num_good:,} rows take the place of {before:,} "
             f"{name} of {part.subset}; if the file is not whole, download it and ingest again",
-            highlight=False,
-            style="yellow",
         )
 
 

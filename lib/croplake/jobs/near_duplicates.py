@@ -7,6 +7,7 @@ from typing import Final
 
 from pyspark.sql import DataFrame, SparkSession
 
+from croplake import summary
 from croplake import tables as t
 from croplake.conf import NearDuplicatesSpec
 from croplake.examples.look_alikes import join_groups
@@ -130,21 +131,19 @@ def _tell_caps(context: JobContext, found: FoundGroups) -> None:
     most = context.settings.dataset.near_duplicates.max_bucket
     if found.large_buckets:
         context.counts[LARGE_BUCKETS] = len(found.large_buckets)
-        context.console.print(
+        summary.warn(
+            context.console,
             f"near-duplicates: {len(found.large_buckets):,} buckets of more than {most:,} "
             f"dHashes (at most {max(found.large_buckets):,}) were not compared "
             "(dataset.near_duplicates.max_bucket): photos of different dHashes that meet in no "
             "smaller bucket may look alike unnoticed",
-            highlight=False,
-            style="yellow",
         )
     if found.crowded_hashes:
         context.counts[CROWDED_HASHES] = len(found.crowded_hashes)
-        context.console.print(
+        summary.warn(
+            context.console,
             f"near-duplicates: {len(found.crowded_hashes):,} dHashes have more than "
             f"{most:,} photos (at most {max(found.crowded_hashes):,}): of each, the first {most:,} "
             "were compared with others (dataset.near_duplicates.max_bucket), and the rest with "
             "these alone",
-            highlight=False,
-            style="yellow",
         )

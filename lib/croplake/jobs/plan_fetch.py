@@ -31,6 +31,7 @@ from croplake.jobs.select_boxes import (
     known_states,
     unmatched_rules,
 )
+from croplake.selection.rules import mark_rows
 from croplake.selection.todo import boxes_to_fetch, photos_to_fetch, spent_boxes
 
 _KEPT: Final = "kept"
@@ -104,7 +105,7 @@ def run(context: JobContext) -> None:
     console.print(summary.titled("plan-fetch: fetching", _table(context, work)))
     warnings = _warnings(context, set(categories.values()), by_split)
     for warning in (*unmatched_rules(context), *warnings):
-        console.print(warning, style="yellow", highlight=False)
+        summary.warn(console, warning)
 
 
 def _add(cells: Cells, cell: tuple[str, str], count: int) -> None:
@@ -113,12 +114,10 @@ def _add(cells: Cells, cell: tuple[str, str], count: int) -> None:
 
 def _mark_spent(context: JobContext, judged: DataFrame, states: DataFrame | None) -> DataFrame:
     """Adds whether a kept box could not be had and is not tried again."""
-    if states is None:
-        return judged.withColumn(_IS_SPENT, F.lit(False))
-    spent = spent_boxes(states, context.settings.fetch).withColumn("marked", F.lit(True))
-    is_spent = F.col("marked").isNotNull() & F.col(t.REJECT_REASON).isNull()
-    joined = judged.join(spent, on=t.BOX_ID, how="left")
-    return joined.withColumn(_IS_SPENT, is_spent).drop("marked")
+    spent = None if states is None else spent_boxes(states, context.settings.fetch)
+    is_kept = F.col(t.REJECT_REASON).isNull()
+    marked = mark_rows(judged, spent, t.BOX_ID, _IS_SPENT)
+    return marked.withColumn(_IS_SPENT, F.col(_IS_SPENT) & is_kept)
 
 
 def _work(context: JobContext, judged: DataFrame, states: DataFrame | None) -> _Work:

@@ -131,7 +131,7 @@ def run(context: JobContext) -> None:
         context.counts[reason] = context.counts.get(reason, 0) + count
     summary.print_crosstab(context.console, "select_boxes: boxes", "category", cells, first="kept")
     for miss in unmatched_rules(context):
-        context.console.print(miss, style="yellow", highlight=False)
+        summary.warn(context.console, miss)
     if not context.counts.get("kept"):
         raise InputDataError(
             f"dataset {spec.name}: no box is left ({context.counts or 'the classes have none'}); "
@@ -145,9 +145,7 @@ def _warn_of_bare_categories(
 ) -> None:
     bare = sorted(categories - {category for category, reason in cells if reason == "kept"})
     if bare:
-        context.console.print(
-            f"no box is kept of: {', '.join(bare)}", style="yellow", highlight=False
-        )
+        summary.warn(context.console, f"no box is kept of: {', '.join(bare)}")
 
 
 def known_states(context: JobContext) -> DataFrame | None:

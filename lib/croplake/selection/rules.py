@@ -75,7 +75,7 @@ def judge_boxes(
     Returns:
         The columns of `selected_boxes`; `reject_reason` is null where the box is kept.
     """
-    marked = _mark(boxes, forgotten, t.IMAGE_ID, _IS_FORGOTTEN)
+    marked = mark_rows(boxes, forgotten, t.IMAGE_ID, _IS_FORGOTTEN)
     reasons = [
         F.when(F.col(_IS_FORGOTTEN), F.lit(FORGOTTEN)),
         F.when(~F.col(t.SUBSET).isin(*spec.subsets), F.lit(SUBSET_EXCLUDED)),
@@ -96,20 +96,27 @@ def judge_boxes(
         (t.CATEGORY, spec.max_boxes_per_category, OVER_CAP),
     )
     if spec.is_capped:
-        judged = _mark(judged, spent, t.BOX_ID, _IS_SPENT)
-        judged = _mark(judged, lost, t.IMAGE_ID, _IS_LOST)
+        judged = mark_rows(judged, spent, t.BOX_ID, _IS_SPENT)
+        judged = mark_rows(judged, lost, t.IMAGE_ID, _IS_LOST)
     for unit, max_boxes, reason in caps:
         if max_boxes is not None:
             judged = _cap(judged, unit, max_boxes, reason)
     return judged.withColumn(t.DATASET, F.lit(spec.name)).select(*t.SELECTED_BOXES.columns)
 
 
-def _mark(rows: DataFrame, keys: DataFrame | None, key: str, mark: str) -> DataFrame:
-    """Adds a column that says whether a row's key is among others."""
+def mark_rows(rows: DataFrame, keys: DataFrame | None, key: str, mark: str) -> DataFrame:
+    """Adds a column that says whether a row's key is among others.
+
+    Args:
+        rows: with the column `key`.
+        keys: with the column `key`, each value once; None is none.
+        key: the column's name.
+        mark: name of the column of booleans that is added.
+    """
     if keys is None:
         return rows.withColumn(mark, F.lit(False))
     marks = keys.select(key, F.lit(True).alias("marked"))
-    joined = rows.join(F.broadcast(marks), on=key, how="left")
+    joined = rows.join(marks, on=key, how="left")
     return joined.withColumn(mark, F.coalesce("marked", F.lit(False))).drop("marked")
 
 
