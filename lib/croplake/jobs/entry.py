@@ -32,16 +32,25 @@ JOB_SUMMARIES = {
     "classify-photos": "new photos + model → predictions (table and CSV)",
 }
 """Every job, in the order the data takes, for the command line's help."""
+ASIDE_SUMMARIES = {
+    "probe-examples": "examples → embeddings, and the baseline that a training must beat",
+}
+"""Jobs that `croplake run` leaves out."""
 LOOK_SUMMARIES = {
     "plan-fetch": "what fetching will take: boxes, photos, bytes, hours, warnings; fetches nothing",
     "report-dataset": "a page about the dataset: figures, failures, licences, crops to look at",
+    "find-similar": "the crops that look most like a photo, as a page; by the table embeddings",
 }
 """What only looks."""
 EXPORT = "export-examples"
-_PAGES = ("report-dataset",)
+_SIMILAR = "find-similar"
+_PAGES = ("report-dataset", _SIMILAR)
 """Looks that write a page."""
+LOOK_ARGUMENTS = {"find_similar": ("photo", "top", "dataset")}
+"""What a look is asked beside the settings."""
 COMMAND_SUMMARIES = (
     JOB_SUMMARIES
+    | ASIDE_SUMMARIES
     | LOOK_SUMMARIES
     | {EXPORT: "examples or crops → files for other tools, with licence and author of each"}
 )
@@ -69,6 +78,18 @@ def add_command_arguments(parser: argparse.ArgumentParser, command: str) -> None
     if command in _PAGES:
         parser.add_argument(
             "--out", metavar="FILE", help="where the page goes (default: reports/ in the lake)"
+        )
+    if command == _SIMILAR:
+        parser.add_argument(
+            "photo",
+            metavar="PHOTO",
+            help="a file, an address (http, https, s3a, hdfs), or the box_id of a crop",
+        )
+        parser.add_argument(
+            "--top", type=int, default=20, metavar="N", help="crops, 1 to 1000 (default 20)"
+        )
+        parser.add_argument(
+            "--dataset", metavar="NAME", help="only examples of this dataset (default: all crops)"
         )
     if command == EXPORT:
         parser.add_argument("--format", required=True, choices=FORMATS, help="of the files")
@@ -112,19 +133,22 @@ def run_named(job_name: str, arguments: argparse.Namespace) -> None:
     """
     settings = load_settings(arguments.conf, arguments.overrides)
     from croplake.jobs.export_examples import export_job
-    from croplake.jobs.way import JOBS, LOOKS, run_all, run_job, run_look  # now: it loads Spark
+    from croplake.jobs.way import ASIDE, JOBS, LOOKS, run_all, run_job, run_look  # it loads Spark
 
     console = make_console()
     with surroundings(job_name, settings, console) as (spark, settings):
         if job_name == "run":
             run_all(spark, settings, console)
         elif job_name in LOOKS:
-            run_look(spark, job_name, settings, console, out=vars(arguments).get("out"))
+            asked = {name: vars(arguments)[name] for name in LOOK_ARGUMENTS.get(job_name, ())}
+            run_look(
+                spark, job_name, settings, console, out=vars(arguments).get("out"), asked=asked
+            )
         elif job_name == EXPORT.replace("-", "_"):
             request = Request(arguments.format, arguments.of, arguments.into)
             run_job(spark, export_job(request), settings, console)
         else:
-            job = next(job for job in JOBS if job.name == job_name)
+            job = next(job for job in (*JOBS, *ASIDE) if job.name == job_name)
             run_job(spark, job, settings, console)
 
 

@@ -49,7 +49,7 @@ class GalleryCrop:
         """The picture as a `data:` address."""
         if self.jpeg is None:
             return None
-        return _DATA + base64.b64encode(self.jpeg).decode()
+        return as_address(self.jpeg)
 
     @property
     def alt(self) -> str:
@@ -58,6 +58,11 @@ class GalleryCrop:
         name = readable(self.author)
         author = f"by {name}" if name else "author not given"
         return f"{self.category}, crop of photo {self.image_id}, {licence}, {author}"
+
+
+def as_address(jpeg: bytes) -> str:
+    """A picture as a `data:` address."""
+    return _DATA + base64.b64encode(jpeg).decode()
 
 
 def address_bytes(jpeg_bytes: int) -> int:
