@@ -96,3 +96,11 @@ def test_a_few_examples_constant_features_and_categories_without_any_do(num_rows
     answer = head.probabilities(vectors)
     assert np.isfinite(answer).all()
     assert (answer.argmax(axis=1) == 0).all()
+
+
+def test_features_that_are_small_by_themselves_count_as_any_other() -> None:
+    train, validation = blobs(1, 60), blobs(2, 40)
+    tiny = [Examples(part.vectors * np.float32(1e-9), part.labels) for part in (train, validation)]
+    head = train_head(copied(tiny[0]), copied(tiny[1]), 3)
+    right = head.probabilities(tiny[1].vectors).argmax(axis=1) == validation.labels
+    assert right.mean() > 0.9

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,10 +133,12 @@ def test_a_box_that_was_cut_twice_is_found_once() -> None:
     assert [(one.box_id, one.recipe_id) for one in found] == [("a", "r1"), ("b", "r1")]
 
 
+CENTRES = DRAW.normal(size=(60, 48)) + 1.5
+
+
 def clustered(num_rows: int) -> Any:  # noqa: ANN401
     """As networks' vectors are: around many centres, and all in one corner."""
-    centres = DRAW.normal(size=(60, 48)) + 1.5
-    return centres[DRAW.integers(0, 60, num_rows)] + DRAW.normal(0, 0.5, (num_rows, 48))
+    return CENTRES[DRAW.integers(0, 60, num_rows)] + DRAW.normal(0, 0.5, (num_rows, 48))
 
 
 @pytest.fixture
@@ -146,9 +148,15 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_an_index_finds_95_of_100_of_the_nearest(cache: Path) -> None:
-    vectors = clustered(20_000)
-    queries = clustered(50).astype(np.float32)
+def in_a_narrow_cone(num_rows: int) -> Any:  # noqa: ANN401
+    """As those of an untrained network are: no centres, and next to no angle between any two."""
+    return 10 + DRAW.normal(0, 0.5, (num_rows, 48)) * np.geomspace(3, 0.1, 48)
+
+
+@pytest.mark.parametrize("draw", [clustered, in_a_narrow_cone])
+def test_an_index_finds_95_of_100_of_the_nearest(cache: Path, draw: Callable[[int], Any]) -> None:
+    vectors = draw(20_000)
+    queries = draw(50).astype(np.float32)
     told: list[str] = []
     search = open_index(stored(vectors, block_rows=3000), 48, max_bytes=10**9, tell=told.append)
     shares = []

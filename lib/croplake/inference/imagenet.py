@@ -72,7 +72,10 @@ def make_base(name: str, *, weights: str | None, side_px: int) -> Any:  # noqa: 
         SettingsError: there is no such base, or it takes no squares of this side.
         IncompleteError: its weights can not be had.
     """
+    import keras
+
     make = _class_of(name)
+    keras.config.disable_interactive_logging()  # else it counts the bytes of a download
     with _one_download(), warnings.catch_warnings():
         # Keras warns that sizes of its own choosing are missing and takes other weights.
         warnings.filterwarnings("ignore", message="`input_shape` is undefined")

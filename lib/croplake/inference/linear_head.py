@@ -47,7 +47,7 @@ class LinearHead:
         weights: float32, shape (D, C).
         bias: float32, shape (C,).
         strength: of the penalty it was trained with.
-        num_steps: that its training took.
+        num_steps: of its training, those with other strengths before it among them.
     """
 
     weights: NDArray[np.float32]
@@ -115,14 +115,14 @@ def _choose(learn: Examples, judge: Examples, num_categories: int) -> _Fit:
     if not len(judge.labels):
         return _fit(learn, num_categories, _UNJUDGED, start)
     best = _fit(learn, num_categories, STRENGTHS[0], start)
-    best_loss = _loss(judge, best.parameters)
+    best_loss, num_steps = _loss(judge, best.parameters), best.num_steps
     for strength in STRENGTHS[1:]:
         fit = _fit(learn, num_categories, strength, best.parameters)
-        loss = _loss(judge, fit.parameters)
+        loss, num_steps = _loss(judge, fit.parameters), num_steps + fit.num_steps
         if loss >= best_loss:
             break  # less of a penalty only overfits more from here on
         best, best_loss = fit, loss
-    return best
+    return best._replace(num_steps=num_steps)
 
 
 def _spread_of(vectors: Vectors) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -135,7 +135,8 @@ def _spread_of(vectors: Vectors) -> tuple[NDArray[np.float32], NDArray[np.float3
     for start in range(0, len(vectors), _BLOCK_ROWS):
         squares += np.square(vectors[start : start + _BLOCK_ROWS] - mean).sum(axis=0)
     scale = np.sqrt(squares / len(vectors))
-    scale[scale <= 1e-6 * np.maximum(1.0, np.abs(mean))] = 1.0
+    # Of a constant feature float32 leaves a little; what is small by itself counts as any other.
+    scale[(scale <= 1e-6 * np.abs(mean)) | (scale < np.finfo(np.float32).tiny)] = 1.0
     return mean.astype(np.float32), scale.astype(np.float32)
 
 

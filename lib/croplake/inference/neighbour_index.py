@@ -31,8 +31,10 @@ _INDEX: Final = "index.faiss"
 _KEYS: Final = "keys.arrow"
 _SAMPLE_PER_LIST: Final = 40
 """Vectors that a centre is placed by."""
-_LOOKED_AT: Final = 8
-"""A search looks at one in so many lists at first."""
+_TRIED: Final = 32
+"""Of its own vectors an index is asked about so many, to learn how many lists it must look into."""
+_NEAREST: Final = 20
+_WANTED_RECALL: Final = 0.98
 
 
 @dataclass(frozen=True)
@@ -49,18 +51,16 @@ class IndexSearch:
         """See `neighbours.Search`; a few of the nearest may be missing, distances are rounded."""
         faiss = import_faiss()
         index = faiss.read_index(str(self.folder / _INDEX), faiss.IO_FLAG_MMAP)
-        lists = max(1, math.ceil(index.nlist / _LOOKED_AT))
         while True:
-            index.nprobe = min(lists, index.nlist)
             asked = min(count, index.ntotal)
-            likeness, rows = index.search(unit(query[None])[0], asked)
+            squares, rows = index.search(unit(query[None])[0], asked)
             is_found = rows[0] >= 0
             if is_found.all() or index.nprobe == index.nlist:
                 break
-            lists *= 2
+            index.nprobe = min(2 * index.nprobe, index.nlist)
         with pa.memory_map(str(self.folder / _KEYS)) as file:
             keys = pa.ipc.open_file(file).read_all().take(pa.array(rows[0][is_found]))
-            return neighbours_of(keys, 1 - likeness[0][is_found])
+            return neighbours_of(keys, squares[0][is_found] / 2)
 
 
 def open_index(
@@ -137,10 +137,12 @@ def _folder_of(table: str) -> Path:
 def _make(stored: StoredVectors, num_features: int, place: Path) -> None:
     faiss = import_faiss()
     num_lists = max(1, min(round(2 * math.sqrt(stored.num_rows)), stored.num_rows // 39))
-    measure = faiss.METRIC_INNER_PRODUCT
-    index = faiss.index_factory(num_features, f"IVF{num_lists},SQ8", measure)
+    # Of unit vectors the squared distance is twice the one by cosine. Inner products order alike,
+    # but what a byte rounds off counts for more there.
+    index = faiss.index_factory(num_features, f"IVF{num_lists},SQ8", faiss.METRIC_L2)
     index.cp.min_points_per_centroid = 1  # of fewer than 39 faiss warns
-    index.train(_sample(stored, num_features, num_lists * _SAMPLE_PER_LIST))
+    sample = _sample(stored, num_features, num_lists * _SAMPLE_PER_LIST)
+    index.train(sample)
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=".making-") as part:
         with pa.OSFile(f"{part}/{_KEYS}", "wb") as file:
@@ -154,6 +156,7 @@ def _make(stored: StoredVectors, num_features: int, place: Path) -> None:
                 writer.write_batch(keys)
             if writer is not None:
                 writer.close()
+        index.nprobe = _lists_to_look_into(index, sample[:: max(1, len(sample) // _TRIED)])
         faiss.write_index(index, f"{part}/{_INDEX}")
         Path(part, "done").mkdir()
         for name in (_INDEX, _KEYS):
@@ -163,6 +166,23 @@ def _make(stored: StoredVectors, num_features: int, place: Path) -> None:
         except OSError:
             if not place.is_dir():  # else another process was faster
                 raise
+
+
+def _lists_to_look_into(index: Any, queries: Vectors) -> int:  # noqa: ANN401
+    """The fewest, by doubling, that hold nearly all of the nearest of vectors of its own."""
+    num_nearest = min(_NEAREST + 1, index.ntotal)  # a vector is the nearest of itself
+    index.nprobe = index.nlist
+    nearest = [set(rows) for rows in index.search(queries, num_nearest)[1].tolist()]
+    num_lists = 1
+    while num_lists < index.nlist:
+        index.nprobe = num_lists
+        found = index.search(queries, num_nearest)[1].tolist()
+        pairs = zip(nearest, found, strict=True)
+        num_found = sum(len(wanted & set(rows)) for wanted, rows in pairs)
+        if num_found >= _WANTED_RECALL * num_nearest * len(queries):
+            return num_lists
+        num_lists *= 2
+    return int(index.nlist)
 
 
 def _sample(stored: StoredVectors, num_features: int, num_wanted: int) -> Vectors:

@@ -224,7 +224,7 @@ def _print(context: JobContext, figures: SimilarFigures, *, num_lost: int) -> No
     table = Table()
     table.add_column("distance", justify="right")
     for name in ("category", "photo", "licence", "author", "title"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name == "photo")
     for one in figures.found[:_SHOWN]:
         crop = one.crop
         table.add_row(
