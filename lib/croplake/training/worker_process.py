@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
+from croplake.training.allocator import FLAT_MEMORY
 from croplake.training.process import WorkerJob
 
 _PORTS: Final = range(20000, 32768)
 """Below the ports that systems give to outgoing connections: one that is free now stays free until
 the process, which first loads TensorFlow, binds it."""
-_ENVIRONMENT: Final = {
+_ENVIRONMENT: Final[Mapping[str, str]] = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "GRPC_VERBOSITY": "ERROR",
     "KERAS_BACKEND": "tensorflow",
@@ -26,8 +27,7 @@ _ENVIRONMENT: Final = {
     "PYTHONUNBUFFERED": "1",
     # Workers talk to each other; a proxy for the world outside is not between them.
     "grpc_proxy": "",
-    # Threads that come and go with epochs would each leave an arena of their own.
-    "MALLOC_ARENA_MAX": "1",
+    **FLAT_MEMORY,
 }
 _TAIL_CHARS: Final = 4000
 _PATIENCE_S: Final = 10.0
@@ -128,7 +128,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=os.environ | _ENVIRONMENT | own | dict(environment),
+            env=os.environ | dict(_ENVIRONMENT) | own | dict(environment),
             text=True,
         )
         self._tell(job.model_dump_json())
