@@ -21,7 +21,7 @@ from typing import IO, Any, Final
 from croplake import errors
 from croplake.errors import CroplakeError, IncompleteError
 
-QUIET: Final[Mapping[str, str]] = {
+QUIET: Final = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "GRPC_VERBOSITY": "ERROR",
     "KERAS_BACKEND": "tensorflow",

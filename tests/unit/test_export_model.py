@@ -42,9 +42,7 @@ class Exported:
 
     def expected(self, pictures: Sequence[Any]) -> Any:  # noqa: ANN401
         """The Keras model's own answers."""
-        from croplake.model_export.network import ask_model
-
-        return by_size(lambda batch_NHWC: ask_model(self.model, batch_NHWC), pictures)
+        return by_size(lambda batch_NHWC: self.model.predict(batch_NHWC, verbose=0), pictures)
 
     def answers(self, format: Format, pictures: Sequence[Any]) -> Any:  # noqa: ANN401
         """An exported file's answers."""
@@ -109,7 +107,7 @@ def test_a_model_of_an_older_lake_agrees_too(tmp_path: Path, squares: list[Any])
 
 
 def test_pictures_of_any_size_are_brought_to_size_inside(exported: Exported) -> None:
-    crops = draw_crops(6, seed=9)
+    crops = draw_crops(2, seed=9)
     expected_NC = exported.expected(crops)
     for format in ("keras", "h5", "savedmodel"):
         assert np.abs(exported.answers(format, crops) - expected_NC).max() < EXACT, format
@@ -129,7 +127,7 @@ def test_a_savedmodel_decodes_files_of_many_sizes_and_names_the_categories(
         files.append(target.getvalue())
     model = tf.saved_model.load(str(exported.into / "savedmodel"))
     answer = model.signatures["classify_jpegs"](jpegs=tf.constant(files))
-    decoded = [np.asarray(tf.io.decode_image(file, 3)) for file in files]
+    decoded = [np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
     expected_NC = exported.expected(decoded)
     np.testing.assert_allclose(answer["probabilities"], expected_NC, atol=EXACT)
     np.testing.assert_allclose(answer["probability"], expected_NC.max(axis=1), atol=EXACT)
@@ -220,7 +218,7 @@ def test_three_lines_of_the_readme_classify_a_jpeg_without_croplake(
         photo.unlink()
     assert answer.returncode == 0, answer.stderr
     expected = LABELS[int(exported.expected([crop]).argmax())]
-    assert [line for line in answer.stdout.splitlines() if "\r" not in line][-4:] == [expected] * 4
+    assert [line for line in answer.stdout.splitlines() if line == expected] == [expected] * 4
 
 
 @pytest.mark.full

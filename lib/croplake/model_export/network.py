@@ -46,9 +46,14 @@ class Network:
 
 
 def ask_model(model: keras.Model, pictures_NHWC: Pictures) -> Answers:
-    """Runs any of Keras' models on uint8 pictures, whatever its input's type is."""
-    images = tf.cast(pictures_NHWC, model.inputs[0].dtype)
-    return np.asarray(model(images, training=False), np.float32)
+    """Runs any of Keras' models on uint8 pictures, whatever its input's type is.
+
+    As a graph, like `predict` and all that is exported: outside of one Keras' Resizing gives uint8
+    pictures back as whole numbers, in one it does not.
+    """
+    shape = tf.TensorSpec((None, None, None, 3), model.inputs[0].dtype)
+    run = tf.function(lambda images: model(images, training=False), input_signature=[shape])
+    return np.asarray(run(tf.cast(pictures_NHWC, shape.dtype)), np.float32)
 
 
 def load_network(path: Path, name: str, num_labels: int) -> Network:

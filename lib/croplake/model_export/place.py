@@ -75,8 +75,10 @@ def _check_files(into: str, planned: set[str]) -> None:
 
 def _files_of(into: str, name: str) -> set[str]:
     """The paths of a file, or of all files of a folder, below the export."""
-    below = storage.files_below(storage.join(into, name))
-    return {f"{name}/{file.path}" for file in below} if name == PLACES["savedmodel"] else {name}
+    address = storage.join(into, name)
+    if storage.size_bytes(address) is not None:
+        return {name}
+    return {f"{name}/{file.path}" for file in storage.files_below(address)}
 
 
 def _read_mark(into: str) -> set[str]:
@@ -106,9 +108,9 @@ def place_export(into: str, files: dict[str, Path], texts: dict[str, bytes]) -> 
     before, now = _read_mark(into), {*files, *texts}
     # All that is or will be there is croplake's, wherever this breaks off.
     _write_mark(into, before | now)
-    for path in sorted(before, key=lambda path: path not in _COMES_LAST):
-        if path in _COMES_LAST or path not in now:
-            storage.remove_below(into, path) if storage.exists(storage.join(into, path)) else None
+    going = [*_COMES_LAST, *sorted(before - now)]
+    for address in (storage.join(into, path) for path in going if path in before):
+        storage.remove(address)
     for path in sorted(now, key=lambda path: (path in _COMES_LAST, path == CARD, path)):
         if path in files:
             place_file(into, path, files[path])
