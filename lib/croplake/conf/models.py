@@ -24,6 +24,7 @@ from croplake.fetching.addresses import host_key
 from croplake.training.bases import find_base
 
 SourceName = Literal["at_hand", "mirror", "original", "thumbnail"]
+Quantization = Literal["none", "float16", "dynamic"]
 
 
 class LakeConf(ConfModel):
@@ -413,6 +414,14 @@ class ExportConf(ConfModel):
     read; where rows are few, some stay empty and are not written."""
 
 
+class ExportModelConf(ConfModel):
+    """The files that `export-model` writes."""
+
+    quantization: Quantization = "none"
+    """Weights of the `.tflite` file: `none` as trained, `float16` half the size, `dynamic` a
+    quarter (8 bits) and answers that differ."""
+
+
 class MaintainConf(ConfModel):
     """What `lake maintain` keeps, and which files it puts together."""
 
@@ -474,6 +483,8 @@ class Settings(ConfModel):
     """Pages."""
     export: ExportConf = ExportConf()
     """Taking datasets away."""
+    export_model: ExportModelConf = ExportModelConf()
+    """Taking models away."""
     maintain: MaintainConf = MaintainConf()
     """Care of the lake."""
     miniature: MiniatureConf | None = None
