@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 from pyspark.sql import DataFrame, SparkSession
@@ -20,9 +18,8 @@ from croplake.inference.photo_frames import classify, photos_frame
 from croplake.inference.photos import ClassifyRun
 from croplake.inference.spark import check_labels, measure, score
 from croplake.inference.task import ClassifyTask
+from tests.colour_model import CATEGORIES, COLOURS, write_colour_model
 
-CATEGORIES = ("red", "green", "blue")
-COLOURS = [(230, 20, 20), (20, 230, 20), (20, 20, 230)]
 LIMITS = HttpLimits(
     connect_timeout_s=1,
     read_timeout_s=1,
@@ -35,18 +32,7 @@ BUDGETS = Budgets({"*": HostBudget(8)})
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    keras = pytest.importorskip("keras")
-    pooling, dense = (
-        keras.layers.GlobalAveragePooling2D(),
-        keras.layers.Dense(3, activation="softmax"),
-    )
-    network = keras.Sequential([keras.Input((None, None, 3)), pooling, dense])
-    dense.set_weights([np.eye(3) * 0.02, np.zeros(3)])
-    folder = tmp_path_factory.mktemp("model")
-    network.save(folder / "model.keras")
-    (folder / "labels.json").write_text(json.dumps(CATEGORIES))
-    (folder / "settings.json").write_text(json.dumps({"input_side_px": 32}))
-    return str(folder)
+    return write_colour_model(tmp_path_factory.mktemp("model"))
 
 
 def jpeg(label: int) -> bytes:

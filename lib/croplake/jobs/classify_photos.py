@@ -18,7 +18,7 @@ from croplake.conf import Settings
 from croplake.errors import IncompleteError, SettingsError
 from croplake.fetching.coordination import coordinator
 from croplake.inference.copies import CopyPlan, sort_folders
-from croplake.inference.csv_out import write_csv
+from croplake.inference.csv_out import PREDICTIONS_CSV, write_csv
 from croplake.inference.listing import TABLE, list_photos
 from croplake.inference.model import read_labels
 from croplake.inference.photo_frames import classify, photos_frame
@@ -115,7 +115,7 @@ def _run(context: JobContext, *, out: str | None, sort_into: str | None) -> None
         groups = read_showcases(scratch, showcase.num_of_group)
         copied = read_copy_reports(scratch)
     landed = _landed(context)
-    csv_file = conf.csv or storage.join(root, "predictions_csv", f"{context.run_id}.csv")
+    csv_file = conf.csv or storage.join(root, PREDICTIONS_CSV, f"{context.run_id}.csv")
     tally = Landed()
     write_csv(tally.counted(landed.toLocalIterator()), csv_file, top=conf.top)
     galleries, unsure = galleries_of(context, groups)
