@@ -28,7 +28,7 @@ RED, GREEN, BLUE = COLOURS
 GREY = (99, 99, 99)
 SCRIPT = "<script>document.title='taken'</script>"
 NAMES = ("Red & <b>rosy</b>", "unsure", "Grün/Blau 100%")
-FOLDERS = {"Red & <b>rosy</b>": "Red & _b_rosy__b_-", "unsure": "unsure-", NAMES[2]: "Grün_Blau"}
+FOLDERS = {"Red & <b>rosy</b>": "Red & _b_rosy__b-", "unsure": "unsure-", NAMES[2]: "Grün_Blau"}
 
 
 def jpeg(colour: tuple[int, int, int], size: tuple[int, int] = (40, 30), **options: Any) -> bytes:  # noqa: ANN401
@@ -245,7 +245,7 @@ def test_photos_of_delta_tables_come_by_path_and_by_bytes(
     patterns = (f"delta:{tmp_path}/a#1 ä=%#file", f"delta:{tmp_path}/bytes", f"{album}/b/grey.jpg")
     command = [*arguments(small, model, *patterns, min_probability="0"), "--sort-into", str(into)]
     assert main(command) == 0
-    table = f"{(tmp_path / 'bytes').as_uri()}#"
+    table = f"delta:{(tmp_path / 'bytes').as_uri()}#"
     found = {row[t.PATH]: row[t.STATUS] for row in rows_of(small.settings, "predictions")}
     assert found == {
         f"{album}/b/grey.jpg": "ok",
@@ -359,6 +359,7 @@ def test_what_cannot_be_is_refused_before_the_work(
         (["--sort-into", str(file)], f"--sort-into {file}: is a file"),
         (["--sort-into", str(file / "below")], f"--sort-into {file}/below: cannot be written"),
         (["--sort-into", str(album / "sorted")], f"lies in {album}, so the next run would sort"),
+        (["--sort-into", f"{small.folder}/sorted"], "is in the lake; expected a folder elsewhere"),
         (["--out", str(tmp_path)], f"--out {tmp_path}: is a folder"),
     ):
         assert main([*command, *place]) == 2

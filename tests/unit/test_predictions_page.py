@@ -51,7 +51,7 @@ def test_strangers_texts_are_texts_and_their_links_lead_to_the_web_only() -> Non
 
 
 def test_a_run_of_failures_alone_and_one_without_any_say_so() -> None:
-    none = {"categories": {}, "galleries": {}, "unsure": [], "sorted_into": None}
+    none: dict[str, object] = {"categories": {}, "galleries": {}, "unsure": []}
     found = page(statuses={"not_found": 20}, **none)
     for said in ("No photo has a category.", "No photo is unsure", "There is no photo to show."):
         assert said in found.text

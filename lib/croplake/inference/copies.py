@@ -27,7 +27,7 @@ from croplake import storage
 from croplake import tables as t
 from croplake.export.names import folder_names, safe_name
 from croplake.fetching.photo import sniff_format
-from croplake.inference.listing import is_address
+from croplake.inference.listing import TABLE, is_address
 from croplake.inference.photos import ANSWERED, STATUS_UNSURE, Opened
 
 NOT_SORTED: Final = "not_sorted.csv"
@@ -124,7 +124,9 @@ def file_name(path: str) -> str:
     if path.startswith("/"):
         return path.rsplit("/", 1)[-1]
     inside = path
-    if is_address(path):
+    if path.startswith(TABLE):
+        inside = path.rpartition("#")[2]
+    elif is_address(path):
         with contextlib.suppress(ValueError):
             inside = unquote(urlsplit(path).path)
     return safe_name(inside.rstrip("/").rsplit("/", 1)[-1], nameless="photo")

@@ -62,8 +62,9 @@ def parse_source(pattern: str) -> TableSource:
     """
     text = pattern.removeprefix(TABLE)
     # A folder's name may have a # in it.
-    address, _, columns = (text, "", "") if _is_table(text) else text.rpartition("#")
-    address = address or text
+    address, columns = text, ""
+    if "#" in text and not _is_table(text):
+        address, _, columns = text.rpartition("#")
     column, _, name = (part.strip() or None for part in columns.partition(","))
     if address in {table.name for table in ALL_TABLES}:
         if address not in _OF_LAKE:
@@ -79,8 +80,8 @@ def read_source(spark: SparkSession, source: TableSource) -> DataFrame:
     """The photos of a table that is not the lake's.
 
     Returns:
-        The column `path`; and `content` where the table has the photos' bytes, `path` being their
-        name behind the table's address.
+        The column `path`; and `content` where the table has the photos' bytes, `path` being
+        `delta:TABLE#NAME`.
 
     Raises:
         InputDataError: a column is missing or of another type, names are not distinct, or there is
@@ -99,8 +100,7 @@ def read_source(spark: SparkSession, source: TableSource) -> DataFrame:
             f"{source.pattern}: {twice[0]['count']} photos are called {twice[0][t.PATH]!r} in "
             f"column {name}; a photo's name must be its own, name another column"
         )
-    above = storage.absolute(source.address)
-    path = F.concat(F.lit(f"{above}#"), names)
+    path = F.concat(F.lit(f"{TABLE}{storage.absolute(source.address)}#"), names)
     content = F.coalesce(_of(column), F.lit(b""))
     return _filled(df.select(path.alias(t.PATH), content.alias(CONTENT)), source)
 
@@ -116,8 +116,8 @@ def of_lake(df: DataFrame, source: TableSource, table: Table) -> DataFrame:
     rows = df.where(_of(column).isNotNull())
     if isinstance(df.schema[column].dataType, StringType):
         return _filled(_of_paths(rows, column), source)
-    parts = [F.lit(table.name), *(F.col(name) for name in named_by)]
-    path = F.concat(F.concat_ws("/", *parts), F.lit(".jpg"))
+    named = F.concat_ws("/", *(F.col(name) for name in named_by))
+    path = F.concat(F.lit(f"{TABLE}{table.name}#"), named, F.lit(".jpg"))
     return _filled(rows.select(path.alias(t.PATH), _of(column).alias(CONTENT)), source)
 
 

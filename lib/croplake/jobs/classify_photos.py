@@ -90,7 +90,7 @@ def _run(context: JobContext, *, out: str | None, sort_into: str | None) -> None
     page = out or storage.join(root, REPORTS, f"predictions_{context.run_id}.html")
     check_place(page)
     if sort_into is not None:
-        check_sort_into(sort_into, conf.photos)
+        check_sort_into(sort_into, conf.photos, root)
     sources = [parse_source(pattern) for pattern in conf.photos if pattern.startswith(TABLE)]
     patterns = [pattern for pattern in conf.photos if not pattern.startswith(TABLE)]
     paths = list_photos(patterns) if patterns or not sources else []

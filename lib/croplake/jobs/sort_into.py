@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import tempfile
@@ -20,22 +21,27 @@ from croplake.inference.photos import ANSWERED
 from croplake.inference.stored import is_stored
 
 _COLUMNS: Final = (t.PATH, t.STATUS, t.DETAIL)
+_GO_ON: Final = "once that is mended, run the same command again"
 _WRITABLE: Final = f"{PARTS}/writable"
 """An empty file that a run writes first, to see whether it may."""
 
 
-def check_sort_into(into: str, patterns: Sequence[str]) -> None:
+def check_sort_into(into: str, patterns: Sequence[str], lake_root: str) -> None:
     """Refuses what cannot be before the work.
 
     Args:
         into: where photos are to be copied, a path or an address.
         patterns: of the photos.
+        lake_root: address of the lake.
 
     Raises:
-        SettingsError: a file is there, it cannot be written to, or it lies in a folder of photos.
+        SettingsError: a file is there, it cannot be written to, or it lies in the lake or in a
+            folder of photos.
         IncompleteError: it does not answer, or is full.
     """
     target = storage.absolute(into)
+    if f"{target}/".startswith(f"{lake_root}/"):
+        raise SettingsError(f"--sort-into {into}: is in the lake; expected a folder elsewhere")
     for pattern in patterns:
         if _is_below(target, pattern):
             raise SettingsError(
@@ -52,7 +58,7 @@ def check_sort_into(into: str, patterns: Sequence[str]) -> None:
             raise SettingsError(
                 f"{told}; expected a folder, new or there, that this user may write"
             ) from error
-        raise IncompleteError(f"{told}; once that is mended, run the same command again") from error
+        raise IncompleteError(f"{told}; {_GO_ON}") from error
 
 
 def write_not_sorted(into: str, landed: DataFrame) -> None:
@@ -61,7 +67,11 @@ def write_not_sorted(into: str, landed: DataFrame) -> None:
     Args:
         into: as for `check_sort_into`.
         landed: the run's rows of `predictions`, in the order they are to stand.
+
+    Raises:
+        IncompleteError: the list cannot be written.
     """
+    target = storage.absolute(into)
     rows = landed.where(~F.col(t.STATUS).isin(*ANSWERED)).select(*_COLUMNS)
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder, NOT_SORTED)
@@ -69,8 +79,16 @@ def write_not_sorted(into: str, landed: DataFrame) -> None:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(_COLUMNS)
             writer.writerows(rows.toLocalIterator())
-        storage.upload_file(part, storage.join(storage.absolute(into), NOT_SORTED))
-    storage.remove(storage.join(storage.absolute(into), PARTS))
+        try:
+            storage.upload_file(part, storage.join(target, NOT_SORTED))
+        except OSError as error:
+            raise IncompleteError(
+                f"--sort-into {into}: {NOT_SORTED} cannot be written: {error}; the answers are in "
+                f"the table; {_GO_ON}"
+            ) from error
+    # Who may write into a bucket may not always delete.
+    with contextlib.suppress(OSError):
+        storage.remove(storage.join(target, PARTS))
 
 
 def _is_below(target: str, pattern: str) -> bool:
