@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 from pyspark.sql import DataFrame, SparkSession
@@ -16,11 +14,12 @@ from croplake.errors import InputDataError
 from croplake.fetching.http import HttpLimits
 from croplake.fetching.pacing import HostBudget
 from croplake.fetching.shares import Budgets
+from croplake.inference.photo_frames import classify, photos_frame
 from croplake.inference.photos import ClassifyRun
-from croplake.inference.spark import check_labels, classify, measure, score
+from croplake.inference.spark import check_labels, measure, score
+from croplake.inference.task import ClassifyTask
+from tests.colour_model import CATEGORIES, COLOURS, write_colour_model
 
-CATEGORIES = ("red", "green", "blue")
-COLOURS = [(230, 20, 20), (20, 230, 20), (20, 20, 230)]
 LIMITS = HttpLimits(
     connect_timeout_s=1,
     read_timeout_s=1,
@@ -33,18 +32,7 @@ BUDGETS = Budgets({"*": HostBudget(8)})
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    keras = pytest.importorskip("keras")
-    pooling, dense = (
-        keras.layers.GlobalAveragePooling2D(),
-        keras.layers.Dense(3, activation="softmax"),
-    )
-    network = keras.Sequential([keras.Input((None, None, 3)), pooling, dense])
-    dense.set_weights([np.eye(3) * 0.02, np.zeros(3)])
-    folder = tmp_path_factory.mktemp("model")
-    network.save(folder / "model.keras")
-    (folder / "labels.json").write_text(json.dumps(CATEGORIES))
-    (folder / "settings.json").write_text(json.dumps({"input_side_px": 32}))
-    return str(folder)
+    return write_colour_model(tmp_path_factory.mktemp("model"))
 
 
 def jpeg(label: int) -> bytes:
@@ -82,19 +70,16 @@ def test_labels_that_mean_something_else_to_the_model_are_refused(spark: SparkSe
 
 
 def test_a_missing_model_is_named_before_a_task_starts(spark: SparkSession, tmp_path: Path) -> None:
-    run = ClassifyRun("run", "m1", top=2, batch_size=2)
+    photos = photos_frame(spark, ["/a.jpg"], [], batch_size=2, with_names=False)
     with pytest.raises(InputDataError, match=r"nowhere/labels\.json"):
-        classify(
-            spark,
-            ["/a.jpg"],
-            f"{tmp_path}/nowhere",
-            run,
-            limits=LIMITS,
-            budgets=BUDGETS,
-            max_pixels=1,
-        )
+        classify(photos, task_of(f"{tmp_path}/nowhere", 2))
     with pytest.raises(InputDataError, match=r"nowhere/labels\.json"):
         score(examples(spark), f"{tmp_path}/nowhere", batch_size=2)
+
+
+def task_of(model: str, batch_size: int) -> ClassifyTask:
+    run = ClassifyRun("run", "m1", top=2, batch_size=batch_size, transfers=2)
+    return ClassifyTask(model, run, LIMITS, BUDGETS, num_tasks=2, max_pixels=1000)
 
 
 def test_every_photo_has_one_row_at_any_number_of_partitions(
@@ -108,8 +93,9 @@ def test_every_photo_has_one_row_at_any_number_of_partitions(
     paths.append(str(tmp_path / "gone.jpg"))
     answers = []
     for batch_size in (2, 100):
-        run = ClassifyRun("run", "m1", top=2, batch_size=batch_size, transfers=2)
-        frame = classify(spark, paths, model, run, limits=LIMITS, budgets=BUDGETS, max_pixels=1000)
+        photos = photos_frame(spark, paths, [], batch_size=batch_size, with_names=False)
+        assert photos.rdd.getNumPartitions() == (5 if batch_size == 2 else 1)
+        frame = classify(photos, task_of(model, batch_size))
         assert frame.columns == t.PREDICTIONS.columns
         rows = {row[t.PATH]: row.asDict() for row in frame.collect()}
         assert sorted(rows) == sorted(paths)
@@ -119,3 +105,20 @@ def test_every_photo_has_one_row_at_any_number_of_partitions(
     expected: list[tuple[str, str | None]] = [("ok", CATEGORIES[number % 3]) for number in range(9)]
     expected[4] = ("not_a_photo", None)
     assert answers[0] == answers[1] == [*expected, ("not_found", None)]
+
+
+def test_photos_of_lists_and_tables_are_there_once_and_know_whose_names_they_share(
+    spark: SparkSession,
+) -> None:
+    table = spark.createDataFrame([("/b/1.JPG",), ("/a/1.jpg",), ("http://h/2",)], "path string")
+    with_bytes = spark.createDataFrame([("t#x", b"bytes")], "path string, content binary")
+    photos = photos_frame(
+        spark, ["/a/1.jpg", "/a/3.jpg"], [table, with_bytes], batch_size=2, with_names=True
+    )
+    assert sorted(tuple(row) for row in photos.collect()) == [
+        ("/a/1.jpg", None, True),
+        ("/a/3.jpg", None, False),
+        ("/b/1.JPG", None, True),
+        ("http://h/2", None, False),
+        ("t#x", b"bytes", True),
+    ]

@@ -21,7 +21,7 @@ def modules_after_importing(module: str) -> set[str]:
     [
         "croplake.catalog.blocks",
         "croplake.fetching.batches",
-        "croplake.inference.photos",
+        "croplake.inference.task",
         "croplake.inference.examples",
         "croplake.examples.look_alikes",
         "croplake.care.photo_files",

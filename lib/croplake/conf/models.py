@@ -379,11 +379,15 @@ class ClassifyConf(ConfModel):
     """Classification of new photos."""
 
     photos: tuple[str, ...] = ()
-    """Folders, globs, files or http(s) addresses; `@FILE` reads a list of them, one a line."""
+    """Folders, globs or files, local or `s3a://`; http(s) addresses; `@FILE` reads a list of them,
+    one a line; `delta:TABLE#COLUMN` takes a Delta table's column of paths, addresses or bytes."""
     model: str = "latest"
     """Model id, path of a `.keras` file, or `latest`."""
-    batch_size: PositiveInt = 64
-    """Photos of one prediction."""
+    min_probability: Fraction = 0.5
+    """A photo whose best guess is below this has the status `unsure` instead of `ok`; 0 decides
+    every photo."""
+    batch_size: PositiveInt = 16
+    """Photos of one prediction; small ones stay in a core's cache, a GPU wants hundreds."""
     transfers_per_task: PositiveInt = 4
     """Photos that a task reads or downloads, and decodes, at once."""
     top: PositiveInt = 5

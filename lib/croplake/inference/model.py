@@ -55,7 +55,7 @@ class Classifier:
         """Runs the network.
 
         Args:
-            squares_NHWC: RGB 0..255, shape (N, side_px, side_px, 3), as `decode_jpeg` and
+            squares_NHWC: uint8 RGB, shape (N, side_px, side_px, 3), as `decode_jpeg` and
                 `fit_photo` give them; N may be 0.
 
         Returns:
@@ -63,7 +63,7 @@ class Classifier:
         """
         parts = [np.zeros((0, len(self.categories)), np.float32)]
         for start in range(0, len(squares_NHWC), _STEP):
-            parts.append(self._run(squares_NHWC[start : start + _STEP].astype(np.float32)))
+            parts.append(self._run(squares_NHWC[start : start + _STEP]))
         return np.concatenate(parts)
 
     def predict_jpegs(self, jpegs: Sequence[bytes]) -> Probabilities:
@@ -95,7 +95,7 @@ class Classifier:
         """Decodes a crop with the very function that training reads with.
 
         Returns:
-            RGB 0..255, shape (side_px, side_px, 3).
+            uint8 RGB, shape (side_px, side_px, 3).
 
         Raises:
             PhotoError: it cannot be decoded (`broken_photo`).
@@ -114,11 +114,17 @@ class Classifier:
         Returns:
             uint8 RGB, shape (side_px, side_px, 3).
         """
-        size = (self.side_px, self.side_px)
-        return np.asarray(Image.fromarray(photo_HWC).resize(size, Image.Resampling.BILINEAR))
+        return fit_photo(photo_HWC, self.side_px)
 
     def _stack(self, squares: Sequence[Squares]) -> Squares:
-        return np.stack(squares) if squares else np.zeros((0, self.side_px, self.side_px, 3))
+        shape = (0, self.side_px, self.side_px, 3)
+        return np.stack(squares) if squares else np.zeros(shape, np.uint8)
+
+
+def fit_photo(photo_HWC: Photo, side_px: int) -> Photo:
+    """Brings a photo to a network's size; see `Classifier.fit_photo`."""
+    size = (side_px, side_px)
+    return np.asarray(Image.fromarray(photo_HWC).resize(size, Image.Resampling.BILINEAR))
 
 
 def read_labels(model: str) -> tuple[str, ...]:

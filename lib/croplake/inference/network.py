@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,35 +23,136 @@ Squares: TypeAlias = NDArray[Any]
 Probabilities: TypeAlias = NDArray[np.float32]
 Run: TypeAlias = Callable[[Squares], Probabilities]
 
+EMBEDDING: Final = "embedding"
+"""Name of the layer of croplake's models whose output is a crop's vector."""
+
 
 class _Network(Protocol):
     """What is used of `keras.Model`, which has no types."""
 
-    output_shape: tuple[int | None, ...]
+    inputs: list[Any]
+    outputs: list[Any]
+    layers: list[Any]
 
     def __call__(self, squares_NHWC: object, *, training: bool) -> object: ...
 
 
 def load_network(uri: str, side_px: int) -> tuple[Run, int]:
-    """Loads a saved network.
+    """Loads a saved classifier.
 
     Args:
         uri: path or address of a `.keras` or `.h5` file.
         side_px: side of the squares it will be given.
 
     Returns:
-        The network as a function of squares, shape (N, side_px, side_px, 3), to probabilities,
-        shape (N, C); and C.
+        The network as a function of uint8 squares, shape (N, side_px, side_px, 3), to
+        probabilities, shape (N, C); and C.
 
     Raises:
-        InputDataError: Keras cannot load it.
+        InputDataError: Keras cannot load it, it takes other pictures, or its output is no list of
+            probabilities.
     """
     prepare_tensorflow()
     network = _read_network(uri)
-    num_outputs = network.output_shape[-1]
-    if num_outputs is None:
-        raise InputDataError(f"{uri}: a network with any number of outputs is no classifier")
-    return _compile(network, side_px), num_outputs
+    if (fixed := fixed_side_px(network, uri)) not in (None, side_px):
+        raise InputDataError(
+            f"{uri}: the network takes pictures of {fixed} px only, its settings say {side_px}"
+        )
+    shapes = [tuple(output.shape) for output in network.outputs]
+    if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][1] is None:
+        raise InputDataError(
+            f"{uri}: the network's outputs have the shapes {shapes}; expected one, of as many "
+            "probabilities as there are categories"
+        )
+    return compiled(network, side_px), int(shapes[0][1])
+
+
+def load_embedder(uri: str, side_px: int) -> tuple[Run, int, int]:
+    """Loads a saved network as one that makes vectors.
+
+    A vector is what the layer `embedding` gives where there is one at the top level (croplake's
+    models), else what the last top-level Dense layer is given, else the network's own output; in
+    each case averaged over space or tokens.
+
+    Args:
+        uri: path or address of a `.keras` or `.h5` file.
+        side_px: side of the squares it will be given, where it takes any.
+
+    Returns:
+        The network as a function of uint8 squares, shape (N, side, side, 3), to float32 vectors,
+        shape (N, D); D; and the side in px.
+
+    Raises:
+        InputDataError: Keras cannot load it, it takes other pictures, or gives no vector.
+    """
+    prepare_tensorflow()
+    import keras
+
+    network = _read_network(uri)
+    side_px = fixed_side_px(network, uri) or side_px
+    vectors, num_features = pooled(_embedding_of(network, uri), uri)
+    return compiled(keras.Model(network.inputs, vectors), side_px), num_features, side_px
+
+
+def _embedding_of(network: _Network, uri: str) -> Any:  # noqa: ANN401  # a Keras tensor
+    import keras
+
+    by_name = {layer.name: layer for layer in network.layers}
+    if EMBEDDING in by_name:
+        return by_name[EMBEDDING].output
+    dense = [layer for layer in network.layers if isinstance(layer, keras.layers.Dense)]
+    if dense:
+        return dense[-1].input
+    if len(network.outputs) != 1:
+        raise InputDataError(
+            f"{uri}: the network has {len(network.outputs)} outputs and no Dense layer; expected "
+            f"one output, or a layer named {EMBEDDING}"
+        )
+    return network.outputs[0]
+
+
+def pooled(features: Any, uri: str) -> tuple[Any, int]:  # noqa: ANN401  # a Keras tensor
+    """A network's features as a vector of known length.
+
+    Args:
+        features: Keras tensor, shape (N, D), (N, tokens, D) or (N, height, width, D).
+        uri: of the network, for the error.
+
+    Returns:
+        The tensor of shape (N, D), float32; and D.
+
+    Raises:
+        InputDataError: it has another shape.
+    """
+    import keras
+
+    shape = tuple(features.shape)
+    if len(shape) not in (2, 3, 4) or not isinstance(shape[-1], int):
+        raise InputDataError(
+            f"{uri}: its features have the shape {shape}; expected (N, D), (N, tokens, D) or "
+            "(N, height, width, D)"
+        )
+    # Sums over space overflow in half precision.
+    vectors = keras.ops.cast(features, "float32")
+    if len(shape) > 2:
+        vectors = keras.ops.mean(vectors, axis=tuple(range(1, len(shape) - 1)))
+    return vectors, int(shape[-1])
+
+
+def fixed_side_px(network: _Network, uri: str) -> int | None:
+    """The side of the squares that a network takes; None where it takes any.
+
+    Raises:
+        InputDataError: it does not take one square RGB picture.
+    """
+    shapes = [tuple(taken.shape) for taken in network.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][3] != 3 or shapes[0][1] != shapes[0][2]:
+        raise InputDataError(
+            f"{uri}: the network takes {shapes}; expected one input of square RGB pictures, shape "
+            "(N, side, side, 3)"
+        )
+    side_px: int | None = shapes[0][1]
+    return side_px
 
 
 def prepare_tensorflow() -> None:
@@ -90,11 +191,11 @@ def _stderr_unless_it_fails() -> Iterator[None]:
 def _read_network(uri: str) -> _Network:
     import keras
 
-    with _local_file(uri) as path:
-        try:
+    try:
+        with _local_file(uri) as path:
             network: _Network = keras.models.load_model(path, compile=False)
-        except (OSError, ValueError, TypeError) as error:
-            raise InputDataError(f"{uri}: Keras cannot load it: {error}") from error
+    except Exception as error:  # Keras raises whatever the format's reader met
+        raise InputDataError(f"{uri}: Keras cannot load it: {error}") from error
     return network
 
 
@@ -109,14 +210,25 @@ def _local_file(uri: str) -> Iterator[Path]:
         yield path
 
 
-def _compile(network: _Network, side_px: int) -> Run:
-    """The network as a function that is traced once, for batches of any number of pictures."""
+def compiled(network: _Network, side_px: int) -> Run:
+    """The network as a function that is traced once, for batches of any number of pictures.
+
+    Args:
+        network: of one input of any numeric type: older models take float, newer ones uint8.
+        side_px: side of the squares.
+
+    Returns:
+        A function of uint8 squares, shape (N, side_px, side_px, 3), to float32.
+    """
     import tensorflow as tf
 
-    shape = tf.TensorSpec((None, side_px, side_px, 3), tf.float32)
-    run = tf.function(
-        functools.partial(network, training=False), input_signature=[shape], autograph=False
-    )
+    dtype = tf.as_dtype(network.inputs[0].dtype)
+
+    def ask(squares_NHWC: object) -> object:
+        return network(tf.cast(squares_NHWC, dtype), training=False)
+
+    shape = tf.TensorSpec((None, side_px, side_px, 3), tf.uint8)
+    run = tf.function(ask, input_signature=[shape], autograph=False)
     return lambda squares_NHWC: np.asarray(run(squares_NHWC), dtype=np.float32)
 
 

@@ -29,7 +29,7 @@ JOB_SUMMARIES = {
     "build-examples": "crops → examples (training shards)",
     "train-classifier": "examples → a Keras model, by N distributed workers",
     "evaluate-classifier": "examples + model → evaluations, confusion matrix",
-    "classify-photos": "new photos + model → predictions (table and CSV)",
+    "classify-photos": "new photos + model → predictions (table, CSV and a page)",
 }
 """Every job, in the order the data takes, for the command line's help."""
 LOOK_SUMMARIES = {
@@ -38,8 +38,9 @@ LOOK_SUMMARIES = {
 }
 """What only looks."""
 EXPORT = "export-examples"
-_PAGES = ("report-dataset",)
-"""Looks that write a page."""
+CLASSIFY = "classify-photos"
+_PAGES = ("report-dataset", CLASSIFY)
+"""What writes a page."""
 COMMAND_SUMMARIES = (
     JOB_SUMMARIES
     | LOOK_SUMMARIES
@@ -69,6 +70,12 @@ def add_command_arguments(parser: argparse.ArgumentParser, command: str) -> None
     if command in _PAGES:
         parser.add_argument(
             "--out", metavar="FILE", help="where the page goes (default: reports/ in the lake)"
+        )
+    if command == CLASSIFY:
+        parser.add_argument(
+            "--sort-into",
+            metavar="DIR",
+            help="copies the photos into folders by category, and unsure; local or s3a://",
         )
     if command == EXPORT:
         parser.add_argument("--format", required=True, choices=FORMATS, help="of the files")
@@ -111,6 +118,7 @@ def run_named(job_name: str, arguments: argparse.Namespace) -> None:
         arguments: what `add_command_arguments` asked for.
     """
     settings = load_settings(arguments.conf, arguments.overrides)
+    from croplake.jobs.classify_photos import classify_job
     from croplake.jobs.export_examples import export_job
     from croplake.jobs.way import JOBS, LOOKS, run_all, run_job, run_look  # now: it loads Spark
 
@@ -123,6 +131,9 @@ def run_named(job_name: str, arguments: argparse.Namespace) -> None:
         elif job_name == EXPORT.replace("-", "_"):
             request = Request(arguments.format, arguments.of, arguments.into)
             run_job(spark, export_job(request), settings, console)
+        elif job_name == CLASSIFY.replace("-", "_"):
+            job = classify_job(out=arguments.out, sort_into=arguments.sort_into)
+            run_job(spark, job, settings, console)
         else:
             job = next(job for job in JOBS if job.name == job_name)
             run_job(spark, job, settings, console)

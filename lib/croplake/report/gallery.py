@@ -7,11 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from croplake.report.credit import licence_name, readable
 
 _DATA: Final = "data:image/jpeg;base64,"
+
+
+class _Pictured(Protocol):
+    """What has a place in a gallery."""
+
+    @property
+    def address(self) -> str | None:
+        """The picture as a `data:` address."""
+
+
+Picture = TypeVar("Picture", bound=_Pictured)
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,7 @@ class GalleryCrop:
         """The picture as a `data:` address."""
         if self.jpeg is None:
             return None
-        return _DATA + base64.b64encode(self.jpeg).decode()
+        return data_address(self.jpeg)
 
     @property
     def alt(self) -> str:
@@ -60,34 +71,39 @@ class GalleryCrop:
         return f"{self.category}, crop of photo {self.image_id}, {licence}, {author}"
 
 
+def data_address(jpeg: bytes) -> str:
+    """A picture as a `data:` address."""
+    return _DATA + base64.b64encode(jpeg).decode()
+
+
 def address_bytes(jpeg_bytes: int) -> int:
     """The length of a picture's `data:` address."""
     return len(_DATA) + -(-jpeg_bytes // 3) * 4
 
 
 def fit_galleries(
-    galleries: Mapping[str, Sequence[GalleryCrop]], max_bytes: int
-) -> dict[str, list[GalleryCrop]]:
-    """Bounds what all galleries together add to a page; each gets as many crops, to within one.
+    galleries: Mapping[str, Sequence[Picture]], max_bytes: int
+) -> dict[str, list[Picture]]:
+    """Bounds what all galleries together add to a page; each gets as many, to within one.
 
     Args:
-        galleries: category to its crops, the first ones first.
+        galleries: name to its pictures, the first ones first.
         max_bytes: of all pictures, as they are written into the page.
 
     Returns:
-        The crops that fit, by category; each category is there.
+        The pictures that fit, by gallery; each gallery is there.
     """
-    fitted: dict[str, list[GalleryCrop]] = {category: [] for category in galleries}
+    fitted: dict[str, list[Picture]] = {name: [] for name in galleries}
     left = max_bytes
-    for crop in _in_turns(galleries.values()):
-        left -= len(crop.address or "")
+    for name, picture in _in_turns(galleries):
+        left -= len(picture.address or "")
         if left < 0:
             break
-        fitted[crop.category].append(crop)
+        fitted[name].append(picture)
     return fitted
 
 
-def _in_turns(galleries: Iterable[Sequence[GalleryCrop]]) -> Iterable[GalleryCrop]:
-    """The first crop of each, then the second of each, and so on."""
-    for turn in zip_longest(*galleries):
-        yield from (crop for crop in turn if crop is not None)
+def _in_turns(galleries: Mapping[str, Sequence[Picture]]) -> Iterable[tuple[str, Picture]]:
+    """The first picture of each, then the second of each, and so on."""
+    for turn in zip_longest(*galleries.values()):
+        yield from ((n, one) for n, one in zip(galleries, turn, strict=True) if one is not None)

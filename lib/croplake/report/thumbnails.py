@@ -22,7 +22,7 @@ THUMBNAILS_SCHEMA: Final = pa.schema(
     ]
 )
 
-_QUALITY: Final = 80
+QUALITY: Final = 80
 _LEAST_BYTES: Final = 300
 """What a JPEG takes whatever is in it: its headers and tables."""
 _LEAST_BYTES_PER_PIXEL: Final = 0.1
@@ -96,5 +96,5 @@ def make_small(jpeg: bytes | None, side_px: int) -> dict[str, Any]:
     except Exception:  # whatever Pillow makes of bytes that are no picture: the page says so
         return {t.JPEG: None, t.WIDTH_PX: None, t.HEIGHT_PX: None}
     encoded = io.BytesIO()
-    small.save(encoded, "JPEG", quality=_QUALITY, optimize=True)
+    small.save(encoded, "JPEG", quality=QUALITY, optimize=True)
     return {t.JPEG: encoded.getvalue(), t.WIDTH_PX: small.width, t.HEIGHT_PX: small.height}
