@@ -11,7 +11,7 @@ from typing import Final
 
 import pyarrow as pa
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Written into every lake; a lake of another version is refused, not guessed at."""
 
 # --- column names -------------------------------------------------------------------------------
@@ -51,6 +51,8 @@ LICENSE: Final = "license"
 LINE: Final = "line"
 METRIC: Final = "metric"
 MODEL_ID: Final = "model_id"
+NETWORK: Final = "network"
+NETWORK_DIGEST: Final = "network_digest"
 NUM_BOXES_TEST: Final = "num_boxes_test"
 NUM_BOXES_TRAIN: Final = "num_boxes_train"
 NUM_BOXES_VALIDATION: Final = "num_boxes_validation"
@@ -90,6 +92,7 @@ TEXT: Final = "text"
 THUMBNAIL_URL: Final = "thumbnail_url"
 TITLE: Final = "title"
 VALUE: Final = "value"
+VECTOR: Final = "vector"
 WIDTH_PX: Final = "width_px"
 X_MAX: Final = "x_max"
 X_MIN: Final = "x_min"
@@ -266,6 +269,19 @@ NEAR_DUPLICATES: Final = _table(
     {DATASET: _STRING, IMAGE_ID: _STRING, GROUP_ID: _STRING},
     partition_by=(DATASET,),
 )
+EMBEDDINGS: Final = _table(
+    "embeddings",
+    {
+        NETWORK_DIGEST: _STRING,
+        NETWORK: _STRING,
+        RECIPE_ID: _STRING,
+        BOX_ID: _STRING,
+        IMAGE_ID: _STRING,
+        VECTOR: pa.list_(pa.float32()),
+        RUN_ID: _STRING,
+    },
+    partition_by=(NETWORK_DIGEST,),
+)
 FORGOTTEN_PHOTOS: Final = _table(
     "forgotten_photos", {IMAGE_ID: _STRING, FORGOTTEN_AT: _TIME, RUN_ID: _STRING}
 )
@@ -326,6 +342,7 @@ ALL_TABLES: Final = (
     CROPS,
     NEAR_DUPLICATES,
     EXAMPLES,
+    EMBEDDINGS,
     FORGOTTEN_PHOTOS,
     RUNS,
     EVALUATIONS,

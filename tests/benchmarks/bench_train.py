@@ -100,8 +100,9 @@ def make_weights(folder: Path) -> str:
     """A base's weights, as random as any: a frozen base computes the same with them."""
     file = folder / "base.weights.h5"
     code = (
-        "import sys; from croplake.training.network import make_base\n"
-        "make_base('MobileNetV2', 'none', 224, 1.0).save_weights(sys.argv[1])"
+        "import sys; from croplake.training.base_network import make_base\n"
+        "base = make_base('MobileNetV2', weights=None, side_px=224, asked='bench')\n"
+        "base.save_weights(sys.argv[1])"
     )
     subprocess.run([sys.executable, "-c", code, str(file)], check=True, capture_output=True)
     return str(file)

@@ -16,6 +16,7 @@ from croplake.conf import Settings
 from croplake.jobs.way import run_all
 from croplake.miniature import MiniatureServer, World, build_world, serve_world
 from tests.jobs.exports import make_odd_lake
+from tests.jobs.probed_lake import ProbedLake, make_probed_lake
 from tests.jobs.small_lake import SmallLake, copy_small_lake, make_small_lake
 from tests.jobs.world import miniature_settings, run
 
@@ -93,6 +94,22 @@ def first_small_lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFacto
 def small(first_small_lake: SmallLake, tmp_path: Path) -> SmallLake:
     """A small lake by hand, one test's own."""
     return copy_small_lake(first_small_lake, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def first_probed(
+    first_small_lake: SmallLake, tmp_path_factory: pytest.TempPathFactory
+) -> ProbedLake:
+    """A small lake with embeddings; tests change nothing of it."""
+    return make_probed_lake(first_small_lake, tmp_path_factory.mktemp("probed"))
+
+
+@pytest.fixture
+def probed(first_probed: ProbedLake, tmp_path: Path) -> SmallLake:
+    """Such a lake of one test's own, its settings those of the probe."""
+    small = copy_small_lake(first_probed.small, tmp_path)
+    probe = first_probed.context.settings.probe
+    return SmallLake(small.lake, small.settings.model_copy(update={"probe": probe}), small.spark)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,13 @@ from croplake import tables as t
 from croplake.cli import main
 from croplake.jobs import way
 from croplake.jobs.context import Job, JobContext
-from croplake.jobs.entry import COMMAND_SUMMARIES, EXPORT, JOB_SUMMARIES, LOOK_SUMMARIES
+from croplake.jobs.entry import (
+    ASIDE_SUMMARIES,
+    COMMAND_SUMMARIES,
+    EXPORT,
+    JOB_SUMMARIES,
+    LOOK_SUMMARIES,
+)
 from tests.jobs.conftest import WholeWay
 from tests.jobs.world import outside_environment
 
@@ -142,7 +148,8 @@ def test_lake_tables_lists_every_table_as_json_and_nothing_else(
 ) -> None:
     assert main(["lake", "tables", "--conf", conf, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    written = [table.name for table in t.ALL_TABLES if table != t.FORGOTTEN_PHOTOS]
+    not_of_the_way = (t.EMBEDDINGS, t.FORGOTTEN_PHOTOS)
+    written = [table.name for table in t.ALL_TABLES if table not in not_of_the_way]
     assert [entry["name"] for entry in found] == written
     for entry in found:
         assert list(entry) == ["name", "path", "version", "rows", "bytes", "changed_at"]
@@ -163,11 +170,18 @@ def test_a_lake_without_tables_is_an_empty_list(
 def test_every_job_has_a_spark_submit_entry_and_a_command() -> None:
     names = [job.name for job in way.JOBS]
     assert [name.replace("_", "-") for name in names] == list(JOB_SUMMARIES)
+    aside = [job.name for job in way.ASIDE]
+    assert [name.replace("_", "-") for name in aside] == list(ASIDE_SUMMARIES)
     looks = [name.replace("_", "-") for name in way.LOOKS]
     assert looks == list(LOOK_SUMMARIES)
     export = EXPORT.replace("-", "_")
-    assert {file.stem for file in Path("jobs").glob("*.py")} == {*names, *way.LOOKS, export}
-    assert list(COMMAND_SUMMARIES) == [*JOB_SUMMARIES, *LOOK_SUMMARIES, EXPORT]
+    assert {file.stem for file in Path("jobs").glob("*.py")} == {*names, *aside, *way.LOOKS, export}
+    assert list(COMMAND_SUMMARIES) == [
+        *JOB_SUMMARIES,
+        *ASIDE_SUMMARIES,
+        *LOOK_SUMMARIES,
+        EXPORT,
+    ]
 
 
 @pytest.mark.full

@@ -298,7 +298,8 @@ def test_pictures_are_read_of_few_files(rich: SmallLake) -> None:
     assert len(before) == 8
     context = JobContext(rich.spark, rich.settings, rich.lake, Console(quiet=True))
     context.pinned = {"crops": rich.lake.version(t.CROPS)}
-    opened = crop_files(context, {zlib.crc32(file.name.encode()) for _, file in wanted})
+    keys = {zlib.crc32(file.name.encode()) for _, file in wanted}
+    opened = crop_files(context, keys, rich.crop("a1")[t.RECIPE_ID])
     assert {local_path(file) for file in opened} == {file for _, file in wanted}
 
 

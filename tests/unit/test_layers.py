@@ -23,6 +23,7 @@ def modules_after_importing(module: str) -> set[str]:
         "croplake.fetching.batches",
         "croplake.inference.task",
         "croplake.inference.examples",
+        "croplake.inference.embedding",
         "croplake.examples.look_alikes",
         "croplake.care.photo_files",
         "croplake.care.pictures",

@@ -112,8 +112,9 @@ def base_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     file: Path = tmp_path_factory.mktemp("base") / "base.weights.h5"
     code = (
         "import sys, keras; keras.utils.set_random_seed(1)\n"
-        "from croplake.training.network import make_base\n"
-        "make_base('MobileNetV2', 'none', 32, 0.35).save_weights(sys.argv[1])"
+        "from croplake.training.base_network import make_base\n"
+        "base = make_base('MobileNetV2', weights=None, side_px=32, alpha=0.35, asked='test')\n"
+        "base.save_weights(sys.argv[1])"
     )
     subprocess.run([sys.executable, "-c", code, str(file)], check=True, capture_output=True)
     return str(file)

@@ -15,12 +15,8 @@ from croplake.training.bases import BASES, find_base
 tf = pytest.importorskip("tensorflow")
 import keras  # noqa: E402
 
-from croplake.training.network import (  # noqa: E402
-    BASE,
-    build_classifier,
-    make_base,
-    preprocess,
-)
+from croplake.training.base_network import make_base, preprocess  # noqa: E402
+from croplake.training.network import BASE, build_classifier  # noqa: E402
 from croplake.training.training_copy import copy_for_training  # noqa: E402
 
 FAMILIES = {
@@ -100,7 +96,7 @@ def test_a_classifier_on_any_base_is_saved_loaded_and_gone_on_from(
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_whether_keras_reads_the_base_back_from_hdf5_is_known(name: str, tmp_path: Path) -> None:
-    base = make_base(name, "none", FAMILIES[name])
+    base = make_base(name, weights=None, side_px=FAMILIES[name], asked="test")
     squares = np.random.default_rng(3).uniform(-1, 1, base.input_shape[1:])[None]
     file = tmp_path / "base.h5"
     try:

@@ -328,12 +328,12 @@ def test_without_network_imagenet_says_what_is_missing_and_the_ways_out(keras_ho
     assert text.startswith("train.weights: imagenet: Keras could not get its MobileNetV2 weights")
     assert f"storage.googleapis.com into {keras_home}/models" in text
     assert "no network here" in text
-    assert "set train.weights to a weights file or to none" in text
+    assert "ask for a .keras file instead" in text
 
 
 def test_pictures_too_small_for_the_base_are_a_settings_error() -> None:
     conf = conf_with(base="InceptionV3", alpha=1.0)
-    with pytest.raises(SettingsError, match=r"train\.base: InceptionV3 .*input_side_px: 32: .*75"):
+    with pytest.raises(SettingsError, match=r"train\.base: InceptionV3 at 32 px: .*75"):
         build_classifier(conf, 3)
 
 

@@ -176,7 +176,7 @@ def _built_at(scope: Scope) -> Column:
 def _find_forgotten_rows(scope: Scope) -> DataFrame:
     forgotten = scope.lake.read(t.FORGOTTEN_PHOTOS).select(t.IMAGE_ID).distinct()
     frames = []
-    for table in (t.SELECTED_BOXES, t.CROPS, t.NEAR_DUPLICATES, t.EXAMPLES):
+    for table in (t.SELECTED_BOXES, t.CROPS, t.NEAR_DUPLICATES, t.EXAMPLES, t.EMBEDDINGS):
         if scope.lake.exists(table):
             rows = scope.lake.read(table)
             if table is t.SELECTED_BOXES:
@@ -185,6 +185,20 @@ def _find_forgotten_rows(scope: Scope) -> DataFrame:
             frames.append(rows.select(F.concat_ws(" ", F.lit(table.name), t.IMAGE_ID).alias(KEY)))
     nothing = forgotten.where(F.lit(False)).select(_key(t.IMAGE_ID))
     return reduce(DataFrame.union, frames, nothing)
+
+
+def _find_repeated_vectors(scope: Scope) -> DataFrame:
+    return _repeated(scope.lake.read(t.EMBEDDINGS), t.NETWORK_DIGEST, t.RECIPE_ID, t.BOX_ID)
+
+
+def _find_odd_vectors(scope: Scope) -> DataFrame:
+    rows = scope.lake.read(t.EMBEDDINGS)
+    lengths = rows.groupBy(t.NETWORK_DIGEST).agg(F.mode(F.size(t.VECTOR)).alias("usual"))
+    is_finite = F.forall(t.VECTOR, lambda value: F.abs(value) < F.lit(float("inf")))
+    is_fine = (F.size(t.VECTOR) == F.col("usual")) & (F.col("usual") > 0) & is_finite
+    joined = rows.join(F.broadcast(lengths), on=t.NETWORK_DIGEST, how="left")
+    odd = joined.where(~F.coalesce(is_fine, F.lit(False)))
+    return odd.select(_key(t.NETWORK, t.BOX_ID))
 
 
 ROW_CHECKS: Final = (
@@ -243,8 +257,20 @@ ROW_CHECKS: Final = (
         (t.EXAMPLES, t.CROPS),
     ),
     Check(
+        "one_vector_per_crop",
+        "no crop has two vectors of one network",
+        _find_repeated_vectors,
+        (t.EMBEDDINGS,),
+    ),
+    Check(
+        "vectors",
+        "all vectors of a network have one length, and finite numbers",
+        _find_odd_vectors,
+        (t.EMBEDDINGS,),
+    ),
+    Check(
         "forgotten_rows",
-        "forgotten photos are in no crop, no example, and selected by no dataset",
+        "forgotten photos are in no crop, no example, no embedding, and selected by no dataset",
         _find_forgotten_rows,
         (t.FORGOTTEN_PHOTOS,),
     ),

@@ -17,6 +17,7 @@ from croplake.care.vacuum import TABLES_WITH_BYTES, VacuumPlan, plan_vacuum, vac
 from croplake.errors import IncompleteError, SettingsError
 from croplake.examples.layout import read_layout, writer_properties
 from croplake.inference.csv_out import PREDICTIONS_CSV, drop_rows
+from croplake.inference.neighbour_index import drop_indexes
 from croplake.jobs.context import Job, JobContext
 from croplake.jobs.pages import REPORTS
 from croplake.selection.rules import FORGOTTEN
@@ -31,11 +32,13 @@ def forget_job(image_ids: Sequence[str], *, at_once: bool = False) -> Job:
 
     What derives from a photo, and what becomes of it:
 
-    - `crops`, `examples`, `near_duplicates`: its rows go, whatever recipe or dataset; their bytes
-      go with the next `lake maintain` (or `at_once`), out of versions that models were trained on,
-      too.
+    - `crops`, `examples`, `embeddings`, `near_duplicates`: its rows go, whatever recipe, dataset or
+      network; their bytes go with the next `lake maintain` (or `at_once`), out of versions that
+      models were trained on, too.
     - `selected_boxes`: its boxes stay as rows, with the reject reason `forgotten`, so that every
       box is still accounted for; `select_boxes` gives them that reason from now on.
+    - Indexes that `find_similar` keeps on this machine for the lake are removed; on others they are
+      made anew, without it, before the next answer.
     - Pages in the lake's `reports` folder that show the photo are removed; they can be made anew.
       Those that were written elsewhere are not known.
     - Exports that show it are named, as far as `runs` knows of them, and so are those of which the
@@ -71,6 +74,7 @@ def forget_job(image_ids: Sequence[str], *, at_once: bool = False) -> Job:
             t.FORGOTTEN_PHOTOS,
             t.SELECTED_BOXES,
             t.NEAR_DUPLICATES,
+            t.EMBEDDINGS,
             t.EXAMPLES,
             t.CROPS,
             t.PREDICTIONS,
@@ -94,7 +98,7 @@ def _forget(context: JobContext, *, image_ids: list[str], at_once: bool) -> None
         if context.counts[t.SELECTED_BOXES.name]:
             context.lake.update(t.SELECTED_BOXES, not_yet, {t.REJECT_REASON: f"'{FORGOTTEN}'"})
             context.written[t.SELECTED_BOXES.name] = context.lake.version(t.SELECTED_BOXES)
-    for table in (t.NEAR_DUPLICATES, t.EXAMPLES, t.CROPS):
+    for table in (t.NEAR_DUPLICATES, t.EMBEDDINGS, t.EXAMPLES, t.CROPS):
         if context.lake.exists(table):
             _delete(context, table, is_theirs)
     _forget_predictions(context, image_ids, is_theirs)
@@ -105,6 +109,7 @@ def _forget(context: JobContext, *, image_ids: list[str], at_once: bool) -> None
             f"not in the lake, noted all the same: {', '.join(unknown)}", soft_wrap=True
         )
     _remove_pages(context, image_ids)
+    drop_indexes(context.lake.path(t.EMBEDDINGS))
     _name_exports(context, is_theirs)
     _settle_bytes(context, frozenset(image_ids), at_once=at_once)
 

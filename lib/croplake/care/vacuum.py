@@ -20,8 +20,8 @@ from croplake.session import session_properties
 from croplake.storage import FoundFile
 from croplake.tables import Table
 
-TABLES_WITH_BYTES: Final = (t.CROPS, t.EXAMPLES)
-"""The tables whose files hold parts of photos."""
+TABLES_WITH_BYTES: Final = (t.CROPS, t.EXAMPLES, t.EMBEDDINGS)
+"""The tables whose files hold parts of photos, or what a network made of them."""
 
 _INVENTORY: Final = "path string, length long, isDir boolean, modificationTime long"
 _VIEW: Final = "croplake_vacuum_inventory"

@@ -396,6 +396,42 @@ class ClassifyConf(ConfModel):
     """Where the predictions are also written as CSV; null is beside the table."""
 
 
+class ProbeConf(ConfModel):
+    """The baseline of `probe-examples`: a linear classifier on a network's vectors of the crops."""
+
+    network: str = "auto"
+    """`imagenet` (MobileNetV2) or `imagenet:NAME` (any base of `keras.applications`), the path of a
+    `.keras` or `.h5` file, a model id or `latest`; `auto` is `imagenet` where its weights are to be
+    had, else `fallback`, else the lake's newest model that was not trained on photos of the test
+    split."""
+    fallback: str | None = None
+    """Path of a `.keras` or `.h5` file for `auto`."""
+    input_side_px: Annotated[int, Field(ge=32, le=1024)] = 224
+    """Side of the square the network sees; a model of croplake, and one that takes a single size
+    only, have their own."""
+    batch_size: PositiveInt = 64
+    """Crops of a step."""
+    crops_per_commit: PositiveInt = 50_000
+    """Crops whose vectors are committed together, about; a run that breaks off loses no more."""
+    max_examples: PositiveInt = 200_000
+    """Examples of the training split that the classifier learns from, and of the validation split,
+    at most, about; of more, the same ones are drawn each time. The driver holds their vectors, four
+    bytes a number."""
+
+
+class SimilarConf(ConfModel):
+    """What `find-similar` compares."""
+
+    network: str = "newest"
+    """Whose embeddings, by the name that the table `embeddings` has of it or the beginning of that
+    name; `newest` are those that were made last."""
+    exact_up_to: NotNegative = 200_000
+    """Up to so many crops each is compared; of more, an index of faiss names the nearest, kept in
+    `~/.cache/croplake` and made anew when the embeddings have changed."""
+    max_index_bytes: PositiveInt = 16_000_000_000
+    """Greatest size of such an index, one byte a number; it is held in memory while it is made."""
+
+
 class ReportConf(ConfModel):
     """What `report-dataset` shows of the crops themselves."""
 
@@ -483,6 +519,10 @@ class Settings(ConfModel):
     """Evaluation."""
     classify: ClassifyConf = ClassifyConf()
     """Classification."""
+    probe: ProbeConf = ProbeConf()
+    """The baseline."""
+    similar: SimilarConf = SimilarConf()
+    """Looking for similar crops."""
     report: ReportConf = ReportConf()
     """Pages."""
     export: ExportConf = ExportConf()

@@ -26,7 +26,8 @@ LABELS_FILE: Final = "labels.json"
 SETTINGS_FILE: Final = "settings.json"
 STATUS_NOT_FINITE: Final = "not_finite"
 """The network's answer is NaN or infinite: its weights are, its training has diverged."""
-_MODEL_ENDINGS: Final = (".keras", ".h5")
+MODEL_ENDINGS: Final = (".keras", ".h5")
+"""How the file of a network is called."""
 _STEP: Final = 256
 """Pictures the network sees at once, whatever the caller hands over."""
 
@@ -158,7 +159,7 @@ def check_model(model: str) -> None:
         InputDataError: a file is missing or cannot be read.
     """
     read_labels(model)
-    _read_side_px(model)
+    read_side_px(model)
     if not storage.exists(_file(model)):
         raise InputDataError(f"{_file(model)}: no such model")
 
@@ -178,7 +179,7 @@ def load_classifier(model: str) -> Classifier:
             outputs than there are labels.
     """
     check_model(model)
-    categories, side_px, file = read_labels(model), _read_side_px(model), _file(model)
+    categories, side_px, file = read_labels(model), read_side_px(model), _file(model)
     run, num_outputs = load_network(file, side_px)
     if num_outputs != len(categories):
         raise InputDataError(
@@ -188,13 +189,13 @@ def load_classifier(model: str) -> Classifier:
 
 
 def _folder(model: str) -> str:
-    if not model.endswith(_MODEL_ENDINGS):
+    if not model.endswith(MODEL_ENDINGS):
         return model
     return model.rsplit("/", 1)[0] if "/" in model else "."
 
 
 def _file(model: str) -> str:
-    return model if model.endswith(_MODEL_ENDINGS) else storage.join(model, MODEL_FILE)
+    return model if model.endswith(MODEL_ENDINGS) else storage.join(model, MODEL_FILE)
 
 
 def _read_json(uri: str) -> object:
@@ -205,7 +206,15 @@ def _read_json(uri: str) -> object:
     return content
 
 
-def _read_side_px(model: str) -> int:
+def read_side_px(model: str) -> int:
+    """Reads the side of the squares that a model was trained on, without loading it.
+
+    Args:
+        model: folder of a model, or its `.keras` or `.h5` file; a path or an address.
+
+    Raises:
+        InputDataError: there is no `settings.json`, or it does not say.
+    """
     uri = storage.join(_folder(model), SETTINGS_FILE)
     settings = _read_json(uri)
     side_px = settings.get("input_side_px") if isinstance(settings, dict) else None

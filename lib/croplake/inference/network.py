@@ -64,7 +64,7 @@ def load_network(uri: str, side_px: int) -> tuple[Run, int]:
             f"{uri}: the network's outputs have the shapes {shapes}; expected one, of as many "
             "probabilities as there are categories"
         )
-    return compiled(network, side_px), int(shapes[0][1])
+    return compiled(asked_of(network), side_px), int(shapes[0][1])
 
 
 def load_embedder(uri: str, side_px: int) -> tuple[Run, int, int]:
@@ -91,7 +91,8 @@ def load_embedder(uri: str, side_px: int) -> tuple[Run, int, int]:
     network = _read_network(uri)
     side_px = fixed_side_px(network, uri) or side_px
     vectors, num_features = pooled(_embedding_of(network, uri), uri)
-    return compiled(keras.Model(network.inputs, vectors), side_px), num_features, side_px
+    embedder = keras.Model(network.inputs, vectors)
+    return compiled(asked_of(embedder), side_px), num_features, side_px
 
 
 def _embedding_of(network: _Network, uri: str) -> Any:  # noqa: ANN401  # a Keras tensor
@@ -210,11 +211,11 @@ def _local_file(uri: str) -> Iterator[Path]:
         yield path
 
 
-def compiled(network: _Network, side_px: int) -> Run:
-    """The network as a function that is traced once, for batches of any number of pictures.
+def compiled(ask: Callable[[Any], object], side_px: int) -> Run:
+    """A network as a function that is traced once, for batches of any number of pictures.
 
     Args:
-        network: of one input of any numeric type: older models take float, newer ones uint8.
+        ask: TensorFlow code, from uint8 squares to a tensor.
         side_px: side of the squares.
 
     Returns:
@@ -222,14 +223,17 @@ def compiled(network: _Network, side_px: int) -> Run:
     """
     import tensorflow as tf
 
-    dtype = tf.as_dtype(network.inputs[0].dtype)
-
-    def ask(squares_NHWC: object) -> object:
-        return network(tf.cast(squares_NHWC, dtype), training=False)
-
     shape = tf.TensorSpec((None, side_px, side_px, 3), tf.uint8)
     run = tf.function(ask, input_signature=[shape], autograph=False)
     return lambda squares_NHWC: np.asarray(run(squares_NHWC), dtype=np.float32)
+
+
+def asked_of(network: _Network) -> Callable[[Any], object]:
+    """What asks a network of any numeric type: older models take float, newer ones uint8."""
+    import tensorflow as tf
+
+    dtype = tf.as_dtype(network.inputs[0].dtype)
+    return lambda squares_NHWC: network(tf.cast(squares_NHWC, dtype), training=False)
 
 
 def decode_with_tensorflow(jpeg: bytes, side_px: int) -> Squares:

@@ -32,17 +32,26 @@ JOB_SUMMARIES = {
     "classify-photos": "new photos + model → predictions (table, CSV and a page)",
 }
 """Every job, in the order the data takes, for the command line's help."""
+ASIDE_SUMMARIES = {
+    "probe-examples": "examples → embeddings, and the baseline that a training must beat",
+}
+"""Jobs that `croplake run` leaves out."""
 LOOK_SUMMARIES = {
     "plan-fetch": "what fetching will take: boxes, photos, bytes, hours, warnings; fetches nothing",
     "report-dataset": "a page about the dataset: figures, failures, licences, crops to look at",
+    "find-similar": "the crops that look most like a photo, as a page; by the table embeddings",
 }
 """What only looks."""
 EXPORT = "export-examples"
 CLASSIFY = "classify-photos"
-_PAGES = ("report-dataset", CLASSIFY)
+_SIMILAR = "find-similar"
+_PAGES = ("report-dataset", CLASSIFY, _SIMILAR)
 """What writes a page."""
+LOOK_ARGUMENTS = {"find_similar": ("photo", "top", "dataset")}
+"""What a look is asked beside the settings."""
 COMMAND_SUMMARIES = (
     JOB_SUMMARIES
+    | ASIDE_SUMMARIES
     | LOOK_SUMMARIES
     | {EXPORT: "examples or crops → files for other tools, with licence and author of each"}
 )
@@ -76,6 +85,18 @@ def add_command_arguments(parser: argparse.ArgumentParser, command: str) -> None
             "--sort-into",
             metavar="DIR",
             help="copies the photos into folders by category, and unsure; local or s3a://",
+        )
+    if command == _SIMILAR:
+        parser.add_argument(
+            "photo",
+            metavar="PHOTO",
+            help="a file, an address (http, https, s3a, hdfs), or the box_id of a crop",
+        )
+        parser.add_argument(
+            "--top", type=int, default=20, metavar="N", help="crops, 1 to 1000 (default 20)"
+        )
+        parser.add_argument(
+            "--dataset", metavar="NAME", help="only examples of this dataset (default: all crops)"
         )
     if command == EXPORT:
         parser.add_argument("--format", required=True, choices=FORMATS, help="of the files")
@@ -120,14 +141,17 @@ def run_named(job_name: str, arguments: argparse.Namespace) -> None:
     settings = load_settings(arguments.conf, arguments.overrides)
     from croplake.jobs.classify_photos import classify_job
     from croplake.jobs.export_examples import export_job
-    from croplake.jobs.way import JOBS, LOOKS, run_all, run_job, run_look  # now: it loads Spark
+    from croplake.jobs.way import ASIDE, JOBS, LOOKS, run_all, run_job, run_look  # it loads Spark
 
     console = make_console()
     with surroundings(job_name, settings, console) as (spark, settings):
         if job_name == "run":
             run_all(spark, settings, console)
         elif job_name in LOOKS:
-            run_look(spark, job_name, settings, console, out=vars(arguments).get("out"))
+            asked = {name: vars(arguments)[name] for name in LOOK_ARGUMENTS.get(job_name, ())}
+            run_look(
+                spark, job_name, settings, console, out=vars(arguments).get("out"), asked=asked
+            )
         elif job_name == EXPORT.replace("-", "_"):
             request = Request(arguments.format, arguments.of, arguments.into)
             run_job(spark, export_job(request), settings, console)
@@ -135,7 +159,7 @@ def run_named(job_name: str, arguments: argparse.Namespace) -> None:
             job = classify_job(out=arguments.out, sort_into=arguments.sort_into)
             run_job(spark, job, settings, console)
         else:
-            job = next(job for job in JOBS if job.name == job_name)
+            job = next(job for job in (*JOBS, *ASIDE) if job.name == job_name)
             run_job(spark, job, settings, console)
 
 

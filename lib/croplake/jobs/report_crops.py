@@ -53,12 +53,15 @@ def gallery_crops(context: JobContext, fates: DataFrame) -> list[Row]:
     return chosen
 
 
-def read_crops(context: JobContext, chosen: Iterable[Row]) -> dict[str, GalleryCrop]:
+def read_crops(
+    context: JobContext, chosen: Iterable[Row], recipe_id: str | None = None
+) -> dict[str, GalleryCrop]:
     """Reads chosen crops, of the version of `crops` that the look is of.
 
     Args:
         context: of the look.
         chosen: rows with the `box_id`, the `category` and the `file_key` of each.
+        recipe_id: of the crops; None is the settings'.
 
     Returns:
         The crops by `box_id`.
@@ -72,7 +75,8 @@ def read_crops(context: JobContext, chosen: Iterable[Row]) -> dict[str, GalleryC
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return read_thumbnails(batches, box_ids=box_ids, side_px=side_px)
 
-    files = crop_files(context, {row[m.FILE_KEY] for row in rows})
+    recipe_id = recipe_id or recipe_of(context.settings.fetch).recipe_id
+    files = crop_files(context, {row[m.FILE_KEY] for row in rows}, recipe_id)
     slots = context.spark.sparkContext.defaultParallelism
     found: list[dict[str, Any]] = (
         context.spark.createDataFrame(pa.table([pa.array(files)], schema=FILES_SCHEMA))
@@ -84,14 +88,14 @@ def read_crops(context: JobContext, chosen: Iterable[Row]) -> dict[str, GalleryC
     return {row[t.BOX_ID]: GalleryCrop(category=categories[row[t.BOX_ID]], **row) for row in found}
 
 
-def crop_files(context: JobContext, keys: set[int]) -> list[str]:
-    """The files with crops of the recipe that have these keys.
+def crop_files(context: JobContext, keys: set[int], recipe_id: str) -> list[str]:
+    """The files with crops of a recipe that have these keys.
 
     Args:
         context: of the look.
         keys: from `measures.box_fates`.
+        recipe_id: the recipe.
     """
-    recipe_id = recipe_of(context.settings.fetch).recipe_id
     files = context.lake.reader.files(
         t.CROPS.name,
         version=context.pinned[t.CROPS.name],

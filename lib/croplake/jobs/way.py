@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pyspark.sql import SparkSession
@@ -16,8 +16,10 @@ from croplake.jobs import (
     classify_photos,
     evaluate_classifier,
     fetch_crops,
+    find_similar,
     ingest_catalog,
     plan_fetch,
+    probe_examples,
     report_dataset,
     select_boxes,
     train_classifier,
@@ -35,9 +37,12 @@ JOBS: Final[tuple[Job, ...]] = (
     evaluate_classifier.JOB,
     classify_photos.JOB,
 )
-LOOKS: Final[dict[str, Callable[[JobContext], None]]] = {
+ASIDE: Final[tuple[Job, ...]] = (probe_examples.JOB,)
+"""Jobs beside the way: `run_all` leaves them out."""
+LOOKS: Final[dict[str, Callable[..., None]]] = {
     "plan_fetch": plan_fetch.run,
     "report_dataset": report_dataset.run,
+    "find_similar": find_similar.run,
 }
 """What only looks: it writes no table, and leaves no record."""
 
@@ -59,11 +64,26 @@ def run_job(spark: SparkSession, job: Job, settings: Settings, console: Console)
 
 
 def run_look(
-    spark: SparkSession, name: str, settings: Settings, console: Console, *, out: str | None = None
+    spark: SparkSession,
+    name: str,
+    settings: Settings,
+    console: Console,
+    *,
+    out: str | None = None,
+    asked: Mapping[str, Any] | None = None,
 ) -> JobContext:
-    """Runs one of `LOOKS`; see `run_job`. A page goes to `out`, or to its usual place."""
+    """Runs one of `LOOKS`; see `run_job`. A page goes to `out`, or to its usual place.
+
+    Args:
+        spark: the session.
+        name: verb_noun.
+        settings: of the run.
+        console: for people.
+        out: where a page goes; None is its usual place.
+        asked: what the look takes beside the settings.
+    """
     context = JobContext(spark, settings, Lake(spark, settings.lake.root), console, out=out)
-    LOOKS[name](context)
+    LOOKS[name](context, **(asked or {}))
     return context
 
 

@@ -6,18 +6,14 @@ The saved model is whole: it takes RGB pictures of any size as they are, and loa
 
 from __future__ import annotations
 
-import fcntl
-import os
-import tempfile
-import warnings
-from pathlib import Path
 from typing import Any, Final
 
 import keras
 
 from croplake.conf import PhaseConf, TrainConf
-from croplake.errors import IncompleteError, SettingsError
-from croplake.training.bases import Preprocessing, find_base
+from croplake.errors import SettingsError
+from croplake.training.base_network import make_base, preprocess
+from croplake.training.bases import find_base
 from croplake.training.initial_weights import load_initial_weights
 
 BASE: Final = "base"
@@ -32,9 +28,6 @@ PROBABILITIES: Final = "probabilities"
 _BATCH_NORM_MOMENTUM: Final = 0.9
 """Where BatchNorm learns, its averages follow within tens of steps; Keras' own 0.999 needs
 thousands, more than a small dataset has."""
-_BGR_MEANS: Final = (103.939, 116.779, 123.68)
-_RGB_MEANS: Final = (0.485, 0.456, 0.406)
-_RGB_DEVIATIONS: Final = (0.229, 0.224, 0.225)
 
 
 def build_classifier(conf: TrainConf, num_classes: int) -> keras.Model:
@@ -53,7 +46,14 @@ def build_classifier(conf: TrainConf, num_classes: int) -> keras.Model:
             base, or `top_N` has too large an N.
         IncompleteError: the ImageNet weights could not be downloaded.
     """
-    base = make_base(conf.base, conf.weights, conf.input_side_px, conf.alpha)
+    from_imagenet = conf.weights == "imagenet"
+    base = make_base(
+        conf.base,
+        weights="imagenet" if from_imagenet else None,
+        side_px=conf.input_side_px,
+        alpha=conf.alpha,
+        asked="train.weights: imagenet" if from_imagenet else "train.base",
+    )
     base.name = BASE
     if conf.learns_batch_norm:
         for layer in _batch_norms(base):
@@ -76,82 +76,6 @@ def build_classifier(conf: TrainConf, num_classes: int) -> keras.Model:
         check_phase(model, phase)
     choose_trainable(model, conf, conf.phases[0])
     return model
-
-
-def make_base(name: str, weights: str, side_px: int, alpha: float = 1.0) -> keras.Model:
-    """A network of `keras.applications` without its top.
-
-    Args:
-        name: of the network.
-        weights: `imagenet`; with anything else it is random.
-        side_px: side of the squares that it sees.
-        alpha: width, where it comes in several.
-
-    Returns:
-        A model: preprocessed squares, shape (N, side_px, side_px, 3), to maps of features.
-
-    Raises:
-        SettingsError: the squares are too small for it.
-        IncompleteError: the ImageNet weights could not be downloaded.
-    """
-    options: dict[str, Any] = {"include_top": False, "input_shape": (side_px, side_px, 3)}
-    if find_base(name).has_alpha:
-        options["alpha"] = alpha
-    build = getattr(keras.applications, name)
-    try:
-        if weights != "imagenet":
-            return build(weights=None, **options)
-        # Workers on one machine share Keras' cache: one downloads, the others find the file.
-        lock = Path(tempfile.gettempdir(), f"croplake-keras-download-{os.getuid()}.lock")
-        with lock.open("w") as held, warnings.catch_warnings():
-            fcntl.flock(held, fcntl.LOCK_EX)
-            # Keras warns that sizes of its own choosing are missing and takes the 224 px weights.
-            warnings.filterwarnings("ignore", message="`input_shape` is undefined")
-            return build(weights="imagenet", **options)
-    except ValueError as error:
-        raise SettingsError(
-            f"train.base: {name} cannot be built for train.input_side_px: {side_px}: {error}"
-        ) from error
-    except Exception as error:  # keras.utils.get_file raises plain Exception
-        raise IncompleteError(
-            f"train.weights: imagenet: Keras could not get its {name} weights from "
-            f"storage.googleapis.com into {os.environ.get('KERAS_HOME', '~/.keras')}/models: "
-            f"{error}; run again with a network, put the file there, or set train.weights to "
-            "a weights file or to none (with phases of trainable: all)"
-        ) from error
-
-
-def preprocess(images: Any, how: Preprocessing, side_px: int) -> Any:  # noqa: ANN401  # keras is untyped
-    """Brings pictures to what a base sees, by layers of Keras' own.
-
-    Args:
-        images: a symbolic uint8 RGB tensor, shape (N, any height, any width, 3).
-        how: of the base.
-        side_px: side of the squares.
-
-    Returns:
-        A symbolic float32 tensor, shape (N, side_px, side_px, 3).
-    """
-    pixels = keras.layers.Rescaling(1.0, dtype="float32", name="pixels")(images)
-    # Resizing takes training=True where none is given, and with it all layers behind it: a saved
-    # model would change its own BatchNorm at every model(pictures).
-    squares = keras.layers.Resizing(
-        side_px, side_px, antialias=True, dtype="float32", name="resizing"
-    )(pixels, training=False)
-    if how == "own":
-        return squares
-    if how == "caffe":
-        squares = keras.ops.flip(squares, axis=-1)
-        scale: Any = 1.0
-        offset: Any = [-mean for mean in _BGR_MEANS]
-    elif how == "torch":
-        scale = [1 / (255 * deviation) for deviation in _RGB_DEVIATIONS]
-        offset = [-m / d for m, d in zip(_RGB_MEANS, _RGB_DEVIATIONS, strict=True)]
-    else:
-        scale, offset = 1 / 127.5, -1.0
-    return keras.layers.Rescaling(scale, offset=offset, dtype="float32", name="preprocessing")(
-        squares
-    )
 
 
 def check_phase(model: keras.Model, phase: PhaseConf) -> None:

@@ -1,0 +1,187 @@
+"""Which network makes the vectors: the settings' word for it, and a file that tasks can read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812
+
+from croplake import storage, summary
+from croplake import tables as t
+from croplake.errors import CroplakeError, IncompleteError, InputDataError, SettingsError
+from croplake.inference.embedding import AboutNetwork, EmbeddingNetwork, digest_of_file
+from croplake.inference.imagenet import DEFAULT_BASE, PREFIX
+from croplake.inference.model import (
+    MODEL_ENDINGS,
+    MODEL_FILE,
+    SETTINGS_FILE,
+    read_side_px,
+)
+from croplake.jobs import train_classifier
+from croplake.jobs.context import JobContext, model_run
+from croplake.jobs.train_classifier import model_folder
+
+NETWORKS: Final = "networks"
+"""The folder of a lake where foreign networks lie that made its embeddings."""
+
+About = Callable[[EmbeddingNetwork], AboutNetwork]
+Chosen = tuple[EmbeddingNetwork, AboutNetwork]
+_MODEL: Final = "model:"
+_FILE: Final = "file:"
+_SIDE: Final = "input_side_px"
+"""The file beside a foreign network that says what side it was asked with."""
+
+
+def choose_network(context: JobContext, tested: DataFrame, about: About) -> Chosen:
+    """Finds the network that `probe.network` means.
+
+    Args:
+        context: of the job.
+        tested: `image_id` of the photos of the test split.
+        about: loads a network and says what it is.
+
+    Raises:
+        SettingsError: there is no such base or file.
+        InputDataError: there is no such model, it has learned photos of the test split, or it is
+            no network that gives vectors.
+        IncompleteError: ImageNet weights can not be had, and for `auto` there is nothing else.
+    """
+    conf = context.settings.probe
+    word = conf.network
+    if word == "auto":
+        return _choose(context, tested, about)
+    if word == "imagenet" or word.startswith(PREFIX):
+        network = _of_imagenet(word.removeprefix("imagenet").removeprefix(":"), conf.input_side_px)
+    elif word.endswith(MODEL_ENDINGS) or "/" in word:
+        network = _of_file(context, word, "probe.network")
+    else:
+        trained = model_run(context, word, train_classifier.JOB)
+        _refuse_learned(context, trained, tested)
+        network = _of_model(context, trained[t.MODEL_ID])
+    return network, about(network)
+
+
+def known_network(context: JobContext, name: str) -> EmbeddingNetwork:
+    """The network that made rows of `embeddings`, by the name that these have of it.
+
+    Raises:
+        InputDataError: its file is not there any more.
+    """
+    if name.startswith(PREFIX):
+        base, _, side_px = name.rpartition(" ")
+        return EmbeddingNetwork(name, base, int(side_px))
+    if name.startswith(_MODEL):
+        return _of_model(context, name.removeprefix(_MODEL))
+    folder = storage.join(context.lake.root, NETWORKS)
+    digest, _, file = name.removeprefix(_FILE).partition(" ")
+    address = storage.join(folder, digest, file)
+    if not storage.exists(address):
+        raise InputDataError(
+            f"{address}: the network that made the embeddings is not there any more; run croplake "
+            "probe-examples with probe.network set to it"
+        )
+    side = storage.join(folder, digest, _SIDE)
+    return EmbeddingNetwork(name, address, int(storage.read_bytes(side)))
+
+
+def _choose(context: JobContext, tested: DataFrame, about: About) -> Chosen:
+    conf = context.settings.probe
+    network = _of_imagenet("", conf.input_side_px)
+    try:
+        return network, about(network)
+    except IncompleteError as error:
+        said = str(error)
+    told = "probe.network: auto: ImageNet weights are not to be had"
+    if conf.fallback is not None:
+        network = _of_file(context, conf.fallback, "probe.fallback")
+        summary.warn(context.console, f"{told}; {network.name} takes their place")
+        return network, about(network)
+    for trained in _models(context):
+        try:
+            _refuse_learned(context, trained, tested)
+            network = _of_model(context, trained[t.MODEL_ID])
+            found = network, about(network)
+        except CroplakeError as error:
+            summary.warn(context.console, f"not taken: {error}")
+            continue
+        summary.warn(context.console, f"{told}; {network.name} takes their place")
+        return found
+    raise IncompleteError(
+        f"{said}; there is no probe.fallback, and the lake has no earlier model that would do"
+    )
+
+
+def _of_imagenet(base: str, side_px: int) -> EmbeddingNetwork:
+    address = PREFIX + (base or DEFAULT_BASE)
+    return EmbeddingNetwork(f"{address} {side_px}", address, side_px)
+
+
+def _of_model(context: JobContext, model_id: str) -> EmbeddingNetwork:
+    folder = model_folder(context.lake.root, model_id)
+    address = storage.join(folder, MODEL_FILE)
+    if not storage.exists(address):
+        raise InputDataError(f"{address}: the model is not there any more; choose another network")
+    return EmbeddingNetwork(_MODEL + model_id, address, read_side_px(folder))
+
+
+def _of_file(context: JobContext, path: str, setting: str) -> EmbeddingNetwork:
+    """Copies a network into the lake: tasks read it there, and whoever asks about its vectors."""
+    if not path.endswith(MODEL_ENDINGS) or not storage.exists(path):
+        raise SettingsError(
+            f"{setting}: {path}: no such network; expected auto, imagenet, imagenet:NAME, a model "
+            "id, latest, or the path of a .keras or .h5 file"
+        )
+    digest, name = digest_of_file(path)[:12], path.rsplit("/", 1)[-1]
+    side_px = context.settings.probe.input_side_px
+    folder = path.rsplit("/", 1)[0] if "/" in path else "."
+    if storage.exists(storage.join(folder, SETTINGS_FILE)):
+        side_px = read_side_px(path)
+    place = storage.join(context.lake.root, NETWORKS, digest)
+    address = storage.join(place, name)
+    if not storage.exists(address):
+        storage.write_bytes(address, storage.read_bytes(path))
+    storage.write_bytes(storage.join(place, _SIDE), str(side_px).encode())
+    return EmbeddingNetwork(f"{_FILE}{digest} {name}", address, side_px)
+
+
+def _models(context: JobContext) -> Iterator[dict[str, Any]]:
+    """The runs that trained the lake's models, newest first."""
+    rows = context.lake.reader.dataset(t.RUNS.name).to_table().to_pylist()
+    name = train_classifier.JOB.name
+    done = [row for row in rows if row[t.JOB] == name and row[t.OUTCOME] == t.DONE]
+    for row in sorted(done, key=lambda row: (row[t.ENDED_AT], row[t.RUN_ID]), reverse=True):
+        yield row | {t.TABLES_READ: dict(row[t.TABLES_READ] or ())}
+
+
+def _refuse_learned(context: JobContext, trained: dict[str, Any], tested: DataFrame) -> None:
+    """A model that has seen the test split would shine on it.
+
+    Raises:
+        InputDataError: it was trained on photos of the test split, or nobody knows any more.
+    """
+    model_id, of_dataset = trained[t.MODEL_ID], trained[t.DATASET]
+    version = trained[t.TABLES_READ].get(t.EXAMPLES.name)
+    is_same = (of_dataset, version) == (
+        context.settings.dataset.name,
+        context.pinned[t.EXAMPLES.name],
+    )
+    if is_same:
+        return
+    try:
+        rows = context.lake.read(t.EXAMPLES, version=version)
+        is_learned = (F.col(t.DATASET) == of_dataset) & F.col(t.SPLIT).isin("train", "validation")
+        learned = rows.where(is_learned).select(t.IMAGE_ID)
+        num_learned = tested.distinct().join(learned, on=t.IMAGE_ID, how="semi").count()
+    except Exception as error:  # Delta and Spark raise whatever they met on the way to the rows
+        raise InputDataError(
+            f"model {model_id}: what it was trained on (examples version {version}) cannot be read "
+            "any more, so nobody can tell whether it has learned the test split"
+        ) from error
+    if num_learned:
+        raise InputDataError(
+            f"model {model_id} was trained on {num_learned:,} photos of the test split of dataset "
+            f"{context.settings.dataset.name}, it would do better there than on new photos; choose "
+            "another probe.network"
+        )

@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import io
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from croplake import tables as t
+from croplake.cli import main
+from croplake.errors import CroplakeError, IncompleteError, InputDataError, SettingsError
+from croplake.inference.embedding import AboutNetwork, EmbeddingNetwork
+from croplake.jobs import evaluate_classifier
+from croplake.jobs.context import JobContext
+from croplake.jobs.probe_baseline import probe_baseline
+from croplake.jobs.probe_network import choose_network
+from croplake.jobs.way import run_job
+from tests.jobs.probed_lake import (
+    BROKEN,
+    NUM_EACH,
+    ProbedLake,
+    box_id_of,
+    colour_of,
+    example_of,
+    probe,
+    save_network,
+    with_changes,
+)
+from tests.jobs.small_lake import SmallLake
+from tests.jobs.world import rows_of
+
+MODEL_ID = "fruit-older"
+
+
+def test_every_crop_of_an_example_has_its_vector_and_what_does_not_decode_is_told(
+    first_probed: ProbedLake,
+) -> None:
+    small, context, said = first_probed.small, first_probed.context, first_probed.said
+    rows = {row[t.BOX_ID]: row for row in rows_of(small.settings, "embeddings")}
+    assert sorted(rows) == [box_id_of(number) for number in range(2 * NUM_EACH)]
+    for number in range(2 * NUM_EACH):
+        row = rows[box_id_of(number)]
+        expected = np.array(colour_of(number)) / 255
+        np.testing.assert_allclose(row[t.VECTOR], expected, atol=0.01)
+        assert row[t.RECIPE_ID] == small.crop("a1")[t.RECIPE_ID]
+        assert row[t.RUN_ID] == context.run_id
+        assert row[t.NETWORK].startswith("file:")
+        assert row[t.NETWORK].endswith(" model.keras")
+    assert "1 crops have no vector: they do not decode" in said
+    assert f"(box {BROKEN})" in said
+    assert {row[t.NETWORK_DIGEST] for row in rows.values()} == {
+        next(iter(rows.values()))[t.NETWORK_DIGEST]
+    }
+    assert context.lake.version(t.EMBEDDINGS) >= 2, "several commits"
+
+
+def test_the_figures_are_of_the_whole_test_split_and_go_to_evaluations(
+    first_probed: ProbedLake,
+) -> None:
+    small, context, said = first_probed.small, first_probed.context, first_probed.said
+    rows = rows_of(small.settings, "evaluations")
+    assert {row[t.MODEL_ID] for row in rows} == {f"probe-{context.run_id}"}
+    assert {(row[t.DATASET], row[t.SPLIT]) for row in rows} == {("fruit", "test")}
+    overall = {row[t.METRIC]: row[t.VALUE] for row in rows if row[t.CATEGORY] is None}
+    assert overall["top1"] == 1.0
+    assert overall["num_examples"] == 2
+    assert overall["num_unscored"] == 1
+    (run,) = [row for row in rows_of(small.settings, "runs") if row[t.JOB] == "probe_examples"]
+    assert run[t.OUTCOME] == "done"
+    assert run[t.DETAIL].endswith("model.keras")
+    assert dict(run[t.TABLES_WRITTEN]).keys() == {"embeddings", "evaluations"}
+    assert dict(run[t.COUNTS])["vectors made"] == 12
+    assert "the baseline that a full training must beat: test top-1 100.00% (2 examples, 1 mo" in (
+        said
+    )
+
+
+def test_only_what_is_missing_is_made(probed: SmallLake) -> None:
+    before = rows_of(probed.settings, "embeddings")
+    first = before[0][t.BOX_ID]
+    probed.lake.delete(t.EMBEDDINGS, f"box_id = '{first}'")
+    crops = [row for row in rows_of(probed.settings, "crops") if row[t.BOX_ID] != BROKEN]
+    others = [
+        example_of(probed, crop, split, "others")
+        for crop, split in zip(crops, ["train", "test"] * NUM_EACH, strict=True)
+    ]
+    probed.add(t.EXAMPLES, *others)
+    spec = probed.settings.dataset.model_copy(update={"name": "others"})
+    context, _ = probe(probed, probed.settings.model_copy(update={"dataset": spec}))
+    assert context.counts["vectors at hand"] == 2 * NUM_EACH - 1
+    assert context.counts["vectors made"] == 1
+    after = rows_of(probed.settings, "embeddings")
+    assert {row[t.BOX_ID] for row in after if row[t.RUN_ID] == context.run_id} == {first}
+    assert Counter(row[t.BOX_ID] for row in after).most_common(1)[0][1] == 1
+    assert len(after) == 2 * NUM_EACH
+
+
+@pytest.mark.full
+def test_another_network_has_vectors_of_its_own_and_a_probe_names_the_last(
+    probed: SmallLake, tmp_path: Path
+) -> None:
+    older = rows_of(probed.settings, "evaluations")
+    version = probed.lake.version(t.EXAMPLES)
+    context = JobContext(probed.spark, probed.settings, probed.lake, Console(quiet=True))
+    first = probe_baseline(context, "fruit", "test", version)
+    assert first is not None
+    assert first[1] == 1.0
+    network = save_network(tmp_path / "brighter", scale=1 / 100)
+    probe(probed, with_changes(probed.settings, "probe", network=network))
+    rows = rows_of(probed.settings, "embeddings")
+    assert Counter(row[t.NETWORK_DIGEST] for row in rows).most_common() == [
+        (rows[0][t.NETWORK_DIGEST], 12),
+        (rows[-1][t.NETWORK_DIGEST], 12),
+    ]
+    last = probe_baseline(context, "fruit", "test", version)
+    assert last is not None
+    assert last[0] != first[0]
+    assert len(rows_of(probed.settings, "evaluations")) == 2 * len(older)
+    assert probe_baseline(context, "fruit", "validation", version) is None
+    assert probe_baseline(context, "pears", "test", version) is None
+    probed.put(t.EXAMPLES, *rows_of(probed.settings, "examples")[:1])
+    assert probe_baseline(context, "fruit", "test", version + 1) is None
+
+
+def add_model(small: SmallLake, version: int, dataset: str = "fruit") -> None:
+    save_network(small.folder / "models" / MODEL_ID, scale=1 / 200)
+    changes: dict[str, Any] = {
+        t.MODEL_ID: MODEL_ID,
+        t.TABLES_READ: {"examples": version},
+        t.DATASET: dataset,
+    }
+    small.add(t.RUNS, small.run("r9", "train_classifier", **changes))
+
+
+@pytest.mark.full
+def test_an_evaluated_model_of_the_same_examples_is_printed_beside_it(probed: SmallLake) -> None:
+    add_model(probed, probed.lake.version(t.EXAMPLES))
+    run_job(probed.spark, evaluate_classifier.JOB, probed.settings, Console(quiet=True))
+    _, said = probe(probed, with_changes(probed.settings, "probe", network=MODEL_ID))
+    assert f"linear on model:{MODEL_ID}" in said
+    (beside,) = [line for line in said.splitlines() if f"│ {MODEL_ID} " in line]
+    assert "100.00%" in beside
+
+
+def test_a_model_that_has_learned_photos_of_the_test_split_is_refused(probed: SmallLake) -> None:
+    version = probed.lake.version(t.EXAMPLES)
+    crops = [row for row in rows_of(probed.settings, "crops") if row[t.BOX_ID] != BROKEN]
+    probed.add(t.EXAMPLES, *(example_of(probed, crop, "train", "others") for crop in crops))
+    add_model(probed, version + 1, "others")
+    said = f"model {MODEL_ID} was trained on 2 photos of the test split of dataset fruit"
+    with pytest.raises(InputDataError, match=said):
+        probe(probed, with_changes(probed.settings, "probe", network=MODEL_ID))
+    assert len(rows_of(probed.settings, "evaluations")) > 0
+
+
+def choose(
+    small: SmallLake,
+    told: dict[str, CroplakeError],
+    **changes: Any,  # noqa: ANN401
+) -> tuple[EmbeddingNetwork, str]:
+    """What the settings lead to where some networks fail, and what was said."""
+    console = Console(file=io.StringIO(), width=300, record=True)
+    settings = with_changes(small.settings, "probe", **changes)
+    context = JobContext(small.spark, settings, small.lake, console)
+    context.pinned = {"examples": small.lake.version(t.EXAMPLES)}
+    tested = small.lake.read(t.EXAMPLES).where("split = 'test'").select(t.IMAGE_ID)
+
+    def about(network: EmbeddingNetwork) -> AboutNetwork:
+        for name, error in told.items():
+            if network.name.startswith(name):
+                raise error
+        return AboutNetwork("d", 3)
+
+    return choose_network(context, tested, about)[0], console.export_text()
+
+
+NO_WEIGHTS: dict[str, CroplakeError] = {"imagenet:": IncompleteError("no weights of MobileNetV2")}
+
+
+def test_auto_takes_imagenet_then_the_fallback_then_the_newest_model(
+    probed: SmallLake, tmp_path: Path
+) -> None:
+    assert choose(probed, {}, network="auto")[0].name == "imagenet:MobileNetV2 224"
+    given = choose(probed, {}, network="imagenet:DenseNet121", input_side_px=96)[0]
+    assert given == EmbeddingNetwork("imagenet:DenseNet121 96", "imagenet:DenseNet121", 96)
+    with pytest.raises(IncompleteError, match=r"no weights of MobileNetV2; there is no probe\.fal"):
+        choose(probed, NO_WEIGHTS, network="auto")
+    path = save_network(tmp_path / "fallback")
+    found, said = choose(probed, NO_WEIGHTS, network="auto", fallback=path)
+    assert found.name.endswith(" model.keras")
+    assert found.side_px == 32
+    assert Path(found.address.removeprefix("file://").replace("%20", " ")).name == "model.keras"
+    assert "ImageNet weights are not to be had; file:" in said
+    add_model(probed, probed.lake.version(t.EXAMPLES))
+    found, said = choose(probed, NO_WEIGHTS, network="auto")
+    assert found.name == f"model:{MODEL_ID}"
+    assert f"ImageNet weights are not to be had; model:{MODEL_ID} takes their place" in said
+
+
+def test_auto_passes_over_models_that_have_learned_the_test_split_or_are_gone(
+    probed: SmallLake,
+) -> None:
+    version = probed.lake.version(t.EXAMPLES)
+    rows = [row for row in rows_of(probed.settings, "examples") if row[t.SPLIT] == "test"]
+    probed.add(t.EXAMPLES, *(row | {t.DATASET: "others", t.SPLIT: "train"} for row in rows))
+    add_model(probed, version + 1, "others")
+    changes = {t.MODEL_ID: "gone", t.TABLES_READ: {"examples": version + 1}}
+    probed.add(t.RUNS, probed.run("r8", "train_classifier", **changes))
+    changes = {t.MODEL_ID: "unknown", t.TABLES_READ: {"examples": 99}}
+    probed.add(t.RUNS, probed.run("r7", "train_classifier", **changes))
+    with pytest.raises(IncompleteError, match="no earlier model that would do"):
+        choose(probed, NO_WEIGHTS, network="auto")
+
+
+def test_the_same_network_under_another_name_needs_no_vectors_of_its_own(
+    probed: SmallLake, tmp_path: Path
+) -> None:
+    copied = tmp_path / "copy" / "another näme.keras"
+    copied.parent.mkdir()
+    (network,) = (probed.folder / "networks").rglob("*.keras")
+    shutil.copy(network, copied)
+    context, said = probe(
+        probed, with_changes(probed.settings, "probe", network=str(copied), input_side_px=32)
+    )
+    assert context.counts["vectors made"] == 0
+    assert "another näme.keras" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "said"),
+    [
+        ({"network": "nowhere/a.keras"}, SettingsError, r"probe\.network: nowhere/a\.keras: no su"),
+        ({"network": "no-such-model"}, InputDataError, "the lake has no model no-such-model"),
+    ],
+)
+def test_a_network_that_is_not_there_is_named(
+    probed: SmallLake, changes: dict[str, Any], kind: type[CroplakeError], said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        probe(probed, with_changes(probed.settings, "probe", **changes))
+
+
+def test_an_unknown_base_and_a_torn_network_are_named_by_the_worker(
+    probed: SmallLake, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match=r"imagenet:MobileNetV9: .* there are MobileNetV"):
+        probe(probed, with_changes(probed.settings, "probe", network="imagenet:MobileNetV9"))
+    torn = tmp_path / "torn.keras"
+    torn.write_bytes(b"torn")
+    with pytest.raises(InputDataError, match=r"torn\.keras: Keras cannot load it"):
+        probe(probed, with_changes(probed.settings, "probe", network=str(torn)))
+
+
+def test_a_network_whose_weights_are_no_numbers_leaves_no_vector(
+    probed: SmallLake, tmp_path: Path
+) -> None:
+    network = save_network(tmp_path / "diverged", scale=float("nan"))
+    with pytest.raises(InputDataError, match=r"13 crops have no vector: .*choose another probe"):
+        probe(probed, with_changes(probed.settings, "probe", network=network))
+    assert len(rows_of(probed.settings, "embeddings")) == 12
+
+
+def test_without_examples_to_learn_from_or_to_measure_on_the_split_is_named(
+    probed: SmallLake,
+) -> None:
+    spec = probed.settings.dataset.model_copy(update={"name": "nothing"})
+    with pytest.raises(InputDataError, match="no example in its split test nor train"):
+        probe(probed, probed.settings.model_copy(update={"dataset": spec}))
+    probed.lake.delete(t.EXAMPLES, "split = 'test'")
+    with pytest.raises(InputDataError, match="no example in its split test;"):
+        probe(probed)
+
+
+def test_a_split_that_is_too_large_is_drawn_from_and_always_alike(probed: SmallLake) -> None:
+    settings = with_changes(probed.settings, "probe", max_examples=4)
+    counts = [probe(probed, settings)[0].counts["train examples"] for _ in range(2)]
+    assert counts[0] == counts[1]
+    assert 0 < counts[0] < 8
+
+
+@pytest.mark.full
+def test_forgotten_photos_have_no_vector_and_the_lake_is_whole(
+    probed: SmallLake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (gone, *_) = rows_of(probed.settings, "embeddings")
+    assert main(["lake", "check", "--conf", probed.conf]) == 0
+    assert main(["lake", "forget", "--conf", probed.conf, "--vacuum", gone[t.IMAGE_ID]]) == 0
+    left = rows_of(probed.settings, "embeddings")
+    assert {row[t.BOX_ID] for row in left} == {
+        box_id_of(number) for number in range(2 * NUM_EACH)
+    } - {gone[t.BOX_ID]}
+    assert main(["lake", "check", "--conf", probed.conf]) == 0
+    capsys.readouterr()
+    probed.add(t.EMBEDDINGS, gone | {t.VECTOR: [1.0, float("nan"), 1.0]})
+    probed.add(t.EMBEDDINGS, left[0] | {t.VECTOR: [1.0, 1.0]})
+    assert main(["lake", "check", "--conf", probed.conf]) == 4
+    said = capsys.readouterr().err
+    assert "3 of" in said
+    for name in ("one_vector_per_crop", "vectors", "forgotten_rows"):
+        assert name in said
