@@ -268,7 +268,8 @@ def _open(uri: str) -> tuple[pafs.FileSystem, str]:
     parts = urlsplit(uri)
     if parts.scheme in ("s3", "s3a"):
         s3 = _s3(os.environ.get("AWS_ENDPOINT_URL"), os.environ.get("AWS_REGION"))
-        return s3, parts.netloc + parts.path
+        # A key may hold what ends an address' path: `#` and `?`.
+        return s3, uri.partition("://")[2]
     if parts.scheme == "hdfs":
         return _hdfs(parts.netloc), parts.path
     files, path = pafs.FileSystem.from_uri(uri)

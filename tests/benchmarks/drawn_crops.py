@@ -32,7 +32,9 @@ def draw_crop(number: int) -> Crop:
     canvas = np.full((height, width, 3), 128.0)
     for blobs, strength in _DETAIL:
         noise = (128 + strength * rng.standard_normal((blobs, blobs, 3))).clip(0, 255)
-        layer = Image.fromarray(noise.astype(np.uint8)).resize((width, height), Image.BICUBIC)
+        layer = Image.fromarray(noise.astype(np.uint8)).resize(
+            (width, height), Image.Resampling.BICUBIC
+        )
         canvas += np.asarray(layer, np.float64) - 128
     y, x = np.mgrid[0:height, 0:width]
     is_inside = (2 * x / width - 1) ** 2 + (2 * y / height - 1) ** 2 < 0.5

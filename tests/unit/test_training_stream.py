@@ -217,15 +217,18 @@ def test_folders_may_have_any_name(tmp_path: Path, name: str) -> None:
     assert rows(read(shard((file,), 1, threads=1))) == list(range(5))
 
 
-def test_a_stream_that_is_left_early_ends_its_readers(files: tuple[str, ...]) -> None:
-    before = threading.active_count()
-    stream = make_stream(shard(files, 1), batch_size=1, side_px=SIDE, order=Order(1, 0, 1))
+def test_a_stream_that_is_left_early_ends_its_readers(tmp_path: Path) -> None:
+    def num_reading() -> int:
+        return sum("ventilate" in thread.name for thread in threading.enumerate())
+
+    file = write_shard(tmp_path / "a.parquet", [[row] for row in range(40)])
+    stream = make_stream(shard((file,), 1), batch_size=1, side_px=SIDE, order=Order(1, 0, 1))
     iterator = iter(stream)
     next(iterator)
-    assert threading.active_count() > before
+    assert num_reading() == 2
     del iterator, stream
     gc.collect()
-    assert wait_until(lambda: threading.active_count() <= before)
+    assert wait_until(lambda: num_reading() == 0)
 
 
 class Held:
@@ -269,10 +272,10 @@ def test_row_groups_held_at_once_stay_within_reader_bytes(
     part = Shard((file,), plan, 0, reader_threads=4, reader_bytes=limit)
     assert choose_readers(part)[0] == num_readers
     stream = make_stream(part, batch_size=BATCH, side_px=SIDE, order=Order(1, 0, 1), num_cores=1)
+    full = num_readers * (choose_readers(part)[1] + 1)
     for number, _ in enumerate(stream):
         if number < 10:  # a caller who is slower than the readers
-            full = num_readers * (choose_readers(part)[1] + 1)
-            assert wait_until(lambda full=full: held.now >= full)
+            assert wait_until(lambda: held.now >= full)
     assert 2 < held.most <= num_allowed
     assert wait_until(lambda: held.now == 0)
 
@@ -308,10 +311,10 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
 
 
 def sampled(part: Shard, order: Order) -> list[int]:
-    batches = list(make_stream(part, batch_size=40, side_px=SIDE, order=order).as_numpy_iterator())
+    batches = list(read_batches(make_stream(part, batch_size=40, side_px=SIDE, order=order)))
     assert len(batches) == part.plan.num_steps(40)
-    assert all((weights == 1).all() for _, _, weights in batches)
-    return [int(label) for _, labels, _ in batches for label in labels]
+    assert all((weights.numpy() == 1).all() for _, _, weights in batches)
+    return [int(label) for _, labels, _ in batches for label in labels.numpy()]
 
 
 @pytest.mark.parametrize(("workers", "threads"), [(1, 1), (1, 3), (3, 2)])
