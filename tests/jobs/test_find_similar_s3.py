@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from croplake import storage
 from tests.html_page import parse_page
 from tests.jobs.probed_lake import NUM_EACH, colour_of, image_id_of, jpeg, save_network
 from tests.jobs.small_lake import SmallLake
@@ -30,23 +31,28 @@ def croplake(environment: dict[str, str], *arguments: str) -> str:
 
 
 def test_a_lake_in_a_bucket_is_probed_and_searched(
-    probed: SmallLake, tmp_path_factory: pytest.TempPathFactory
+    probed: SmallLake,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     buckets = tmp_path_factory.mktemp("buckets")
-    shutil.copytree(probed.folder, buckets / "lakes" / "mine")
     for name in ("embeddings", "networks"):
-        shutil.rmtree(buckets / "lakes" / "mine" / name)
+        shutil.rmtree(probed.folder / name)
+    (buckets / "lakes").mkdir()
     (buckets / "photos").mkdir()
-    (buckets / "photos" / "my photo.jpg").write_bytes(jpeg(colour_of(NUM_EACH + 2)))
     network = save_network(Path(buckets).parent / "a network")
     common = ["--conf", probed.conf, "--set", "lake.root=s3a://lakes/mine"]
     with s3_server(buckets) as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        storage.upload_folder(probed.folder, "s3a://lakes/mine")
         said = croplake(
             environment, "probe-examples", *common, "--set", f"probe.network='{network}'"
         )
         assert "test top-1 100.00%" in said
         assert list((buckets / "lakes" / "mine" / "networks").rglob("model.keras"))
         photo = "s3a://photos/my photo.jpg"
+        storage.write_bytes(photo, jpeg(colour_of(NUM_EACH + 2)))
         said = croplake(environment, "find-similar", photo, "--top", "3", *common)
     (page,) = (buckets / "lakes" / "mine" / "reports").iterdir()
     shown = parse_page(page.read_text()).all("img")
