@@ -17,7 +17,7 @@ from croplake.care.vacuum import TABLES_WITH_BYTES, VacuumPlan, plan_vacuum, vac
 from croplake.errors import IncompleteError, SettingsError
 from croplake.examples.layout import read_layout, writer_properties
 from croplake.jobs.context import Job, JobContext
-from croplake.jobs.report_dataset import REPORTS
+from croplake.jobs.pages import REPORTS
 from croplake.selection.rules import FORGOTTEN
 from croplake.session import session_properties
 from croplake.tables import Table

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -14,12 +13,13 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from croplake import storage
 from croplake import tables as t
-from croplake.errors import IncompleteError, InputDataError, SettingsError
+from croplake.errors import InputDataError
 from croplake.fetching.crop import Recipe
 from croplake.jobs import build_examples
 from croplake.jobs.context import JobContext, latest_runs
 from croplake.jobs.fetch_plan import recipe_of
 from croplake.jobs.near_duplicates import UNCOMPARED
+from croplake.jobs.pages import REPORTS, check_place, write_page
 from croplake.jobs.report_crops import (
     duplicates_of,
     galleries_of,
@@ -44,9 +44,6 @@ from croplake.report.dataset import (
 from croplake.report.dataset_page import dataset_page
 from croplake.tables import Table
 
-REPORTS: Final = "reports"
-"""The folder of a lake where its pages lie."""
-
 _READS: Final = (
     t.CLASSES,
     t.PHOTOS,
@@ -69,42 +66,11 @@ def run(context: JobContext) -> None:
     """
     dataset, lake = context.settings.dataset.name, context.lake
     out = context.out or storage.join(lake.root, REPORTS, f"{dataset}.html")
-    _check_place(out)
+    check_place(out)
     context.pinned = {table.name: lake.version(table) for table in _READS if lake.exists(table)}
-    page = dataset_page(_measure(context)).encode()
-    try:
-        storage.write_bytes(out, page)
-    except OSError as error:
-        raise IncompleteError(
-            f"{out}: the page could not be written ({error}); make room there, or choose another "
-            "place by --out, and run the same command again"
-        ) from error
-    text = f"report_dataset: {out}, {len(page) / 1e6:.1f} MB"
+    num_bytes = write_page(out, dataset_page(_measure(context)))
+    text = f"report_dataset: {out}, {num_bytes / 1e6:.1f} MB"
     context.console.print(text, highlight=False, soft_wrap=True)
-
-
-def _check_place(out: str) -> None:
-    """Refuses what cannot be before the work; of other storage, its answer to the page tells.
-
-    Raises:
-        SettingsError: a folder is in the page's place, or its folder cannot be made or written to.
-    """
-    if not storage.is_local(out):
-        return
-    page = storage.local_path(out)
-    if page.is_dir():
-        raise SettingsError(f"--out {out}: is a folder; expected the file to write the page to")
-    nearest = next(folder for folder in page.absolute().parents if os.path.lexists(folder))
-    if not nearest.is_dir():
-        raise SettingsError(
-            f"--out {out}: {nearest} is no folder; expected one, or nothing yet, to write the page "
-            "into"
-        )
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise SettingsError(
-            f"--out {out}: {nearest} cannot be written to; expected a folder that can, or one that "
-            "can be made"
-        )
 
 
 def _measure(context: JobContext) -> DatasetFigures:
