@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from croplake import tables as t
 from croplake.errors import InputDataError
@@ -17,7 +17,7 @@ from croplake.fetching.http import HttpLimits
 from croplake.fetching.pacing import HostBudget
 from croplake.fetching.shares import Budgets
 from croplake.inference.photos import ClassifyRun
-from croplake.inference.spark import check_labels, classify, measure, score
+from croplake.inference.spark import classify
 
 CATEGORIES = ("red", "green", "blue")
 COLOURS = [(230, 20, 20), (20, 230, 20), (20, 20, 230)]
@@ -53,34 +53,6 @@ def jpeg(label: int) -> bytes:
     return target.getvalue()
 
 
-def examples(spark: SparkSession) -> DataFrame:
-    """20 of each category as labelled; the 20th of each looks like the next category."""
-    rows = [
-        (f"{label}-{number}", label, CATEGORIES[label], jpeg((label + (number == 19)) % 3))
-        for label in range(3)
-        for number in range(20)
-    ]
-    rows.append(("torn", 0, "red", b"torn"))
-    columns = f"{t.EXAMPLE_ID} string, {t.LABEL_INDEX} int, {t.CATEGORY} string, {t.IMAGE} binary"
-    return spark.createDataFrame(rows, columns).repartition(3)
-
-
-def test_examples_are_scored_and_added_up_where_they_are(spark: SparkSession, model: str) -> None:
-    scores = score(examples(spark), model, batch_size=7)
-    metrics = measure(scores, CATEGORIES)
-    assert metrics.confusion.tolist() == [[19, 1, 0], [0, 19, 1], [1, 0, 19]]
-    assert metrics.top1 == pytest.approx(0.95)
-    assert metrics.num_unscored == 1
-    assert metrics.num_examples == 60
-
-
-def test_labels_that_mean_something_else_to_the_model_are_refused(spark: SparkSession) -> None:
-    check_labels(examples(spark), CATEGORIES)
-    check_labels(examples(spark), (*CATEGORIES, "yellow"))
-    with pytest.raises(InputDataError, match="the dataset has 'green' as 1, 'blue' as 2;"):
-        check_labels(examples(spark), ("red", "blue", "green"))
-
-
 def test_a_missing_model_is_named_before_a_task_starts(spark: SparkSession, tmp_path: Path) -> None:
     run = ClassifyRun("run", "m1", top=2, batch_size=2)
     with pytest.raises(InputDataError, match=r"nowhere/labels\.json"):
@@ -93,8 +65,6 @@ def test_a_missing_model_is_named_before_a_task_starts(spark: SparkSession, tmp_
             budgets=BUDGETS,
             max_pixels=1,
         )
-    with pytest.raises(InputDataError, match=r"nowhere/labels\.json"):
-        score(examples(spark), f"{tmp_path}/nowhere", batch_size=2)
 
 
 def test_every_photo_has_one_row_at_any_number_of_partitions(

@@ -28,7 +28,7 @@ JOB_SUMMARIES = {
     "fetch-crops": "selected_boxes + photo hosts → crops",
     "build-examples": "crops → examples (training shards)",
     "train-classifier": "examples → a Keras model, by N distributed workers",
-    "evaluate-classifier": "examples + model → evaluations, confusion matrix",
+    "evaluate-classifier": "examples + model → evaluations, a page with what it gets wrong",
     "classify-photos": "new photos + model → predictions (table and CSV)",
 }
 """Every job, in the order the data takes, for the command line's help."""
@@ -38,8 +38,8 @@ LOOK_SUMMARIES = {
 }
 """What only looks."""
 EXPORT = "export-examples"
-_PAGES = ("report-dataset",)
-"""Looks that write a page."""
+_PAGES = ("report-dataset", "evaluate-classifier")
+"""What writes a page."""
 COMMAND_SUMMARIES = (
     JOB_SUMMARIES
     | LOOK_SUMMARIES
@@ -114,18 +114,18 @@ def run_named(job_name: str, arguments: argparse.Namespace) -> None:
     from croplake.jobs.export_examples import export_job
     from croplake.jobs.way import JOBS, LOOKS, run_all, run_job, run_look  # now: it loads Spark
 
-    console = make_console()
+    console, out = make_console(), vars(arguments).get("out")
     with surroundings(job_name, settings, console) as (spark, settings):
         if job_name == "run":
             run_all(spark, settings, console)
         elif job_name in LOOKS:
-            run_look(spark, job_name, settings, console, out=vars(arguments).get("out"))
+            run_look(spark, job_name, settings, console, out=out)
         elif job_name == EXPORT.replace("-", "_"):
             request = Request(arguments.format, arguments.of, arguments.into)
             run_job(spark, export_job(request), settings, console)
         else:
             job = next(job for job in JOBS if job.name == job_name)
-            run_job(spark, job, settings, console)
+            run_job(spark, job, settings, console, out=out)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ class GalleryCrop:
         author_url: the author's page.
         title: of the photo.
         landing_url: the photo's page.
+        note: what is said of the crop beside its category.
     """
 
     category: str
@@ -43,6 +44,7 @@ class GalleryCrop:
     author_url: str | None
     title: str | None
     landing_url: str | None
+    note: str | None = None
 
     @cached_property
     def address(self) -> str | None:
@@ -57,7 +59,8 @@ class GalleryCrop:
         licence = f"licence {licence_name(self.license)}" if self.license else "no licence given"
         name = readable(self.author)
         author = f"by {name}" if name else "author not given"
-        return f"{self.category}, crop of photo {self.image_id}, {licence}, {author}"
+        what = f"{self.category}, {self.note}" if self.note else self.category
+        return f"{what}, crop of photo {self.image_id}, {licence}, {author}"
 
 
 def address_bytes(jpeg_bytes: int) -> int:
@@ -71,23 +74,27 @@ def fit_galleries(
     """Bounds what all galleries together add to a page; each gets as many crops, to within one.
 
     Args:
-        galleries: category to its crops, the first ones first.
+        galleries: name, such as a category, to its crops, the first ones first.
         max_bytes: of all pictures, as they are written into the page.
 
     Returns:
-        The crops that fit, by category; each category is there.
+        The crops that fit, by name; each name is there.
     """
-    fitted: dict[str, list[GalleryCrop]] = {category: [] for category in galleries}
+    fitted: dict[str, list[GalleryCrop]] = {name: [] for name in galleries}
     left = max_bytes
-    for crop in _in_turns(galleries.values()):
+    for name, crop in _in_turns(galleries):
         left -= len(crop.address or "")
         if left < 0:
             break
-        fitted[crop.category].append(crop)
+        fitted[name].append(crop)
     return fitted
 
 
-def _in_turns(galleries: Iterable[Sequence[GalleryCrop]]) -> Iterable[GalleryCrop]:
-    """The first crop of each, then the second of each, and so on."""
-    for turn in zip_longest(*galleries):
-        yield from (crop for crop in turn if crop is not None)
+def _in_turns(
+    galleries: Mapping[str, Sequence[GalleryCrop]],
+) -> Iterable[tuple[str, GalleryCrop]]:
+    """The first crop of each with the gallery's name, then the second of each, and so on."""
+    for turn in zip_longest(*galleries.values()):
+        for name, crop in zip(galleries, turn, strict=True):
+            if crop is not None:
+                yield name, crop
