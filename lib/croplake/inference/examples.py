@@ -44,8 +44,9 @@ _ANSWER: Final = pa.struct(
         (RANK, pa.int32()),
     ]
 )
-_NUMBERS: Final = (PREDICTED_INDEX, t.PROBABILITY, LABEL_PROBABILITY, RANK)
 """`probability` is the best guess's; all are null where `status` is not `ok`."""
+_NUMBERS: Final = (PREDICTED_INDEX, t.PROBABILITY, LABEL_PROBABILITY, RANK)
+_PART_ROWS: Final = 16 * 1024
 ANSWERS_SCHEMA: Final = pa.schema(
     [*(t.EXAMPLES.schema.field(name) for name in KEYS), (FIRST, _ANSWER), (SECOND, _ANSWER)]
 )
@@ -118,7 +119,7 @@ def tally_answers(
         Batches of `CELLS_SCHEMA`, one a slice.
     """
     totals: dict[str | None, Tally] = {None: Tally.empty(num_categories)}
-    for batch in batches:
+    for batch in _in_large_parts(batches):
         for name, rows in _slices_of(batch).items():
             part = _tally(rows, num_categories)
             totals[name] = totals[name] + part if name in totals else part
@@ -210,6 +211,18 @@ def _answers(
     arrays = [pa.array(statuses, pa.string())]
     arrays += [pa.array(columns[name], _ANSWER[name].type) for name in _NUMBERS]
     return pa.StructArray.from_arrays(arrays, fields=list(_ANSWER))
+
+
+def _in_large_parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Batches put together: Spark's are small, and each would have a matrix of its own."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(part.num_rows for part in waiting) >= _PART_ROWS:
+            yield from pa.Table.from_batches(waiting).combine_chunks().to_batches()
+            waiting = []
+    if waiting:
+        yield from pa.Table.from_batches(waiting).combine_chunks().to_batches()
 
 
 def _slices_of(batch: pa.RecordBatch) -> dict[str | None, pa.RecordBatch]:

@@ -23,6 +23,7 @@ from croplake.report.page import render
 MAX_IN_TABLE: Final = 25
 """Categories up to which the confusion matrix is a table."""
 MAX_PAIRS: Final = 40
+_PAIRS_BESIDE_TABLE: Final = 12
 MAX_WORST: Final = 15
 _SHADES: Final = 5
 _CURVES: Final = {
@@ -100,7 +101,7 @@ def _numbers(evaluated: Evaluated) -> dict[str, str]:
     metrics, interval = evaluated.metrics, evaluated.interval
     found = {
         "top-1": percent(metrics.top1),
-        "its 95 % interval": f"{percent(interval.low)} to {percent(interval.high)}",
+        "its 95 % interval": f"{100 * interval.low:.1f}–{100 * interval.high:.1f}%",
         f"top-{min(5, len(metrics.categories))}": percent(metrics.top5),
         "macro F1": _number(metrics.macro_f1),
         "loss": _number(metrics.loss),
@@ -108,7 +109,7 @@ def _numbers(evaluated: Evaluated) -> dict[str, str]:
         "examples": f"{metrics.num_examples:,}",
     }
     if evaluated.mistakes is not None and not math.isnan(evaluated.mistakes.mean):
-        found["mean distance of a mistake"] = f"{evaluated.mistakes.mean:.2f} steps"
+        found["steps to a mistake, mean"] = f"{evaluated.mistakes.mean:.2f}"
     if metrics.num_unscored:
         found["pictures that could not be decoded"] = f"{metrics.num_unscored:,}"
     if metrics.num_not_finite:
@@ -159,7 +160,8 @@ def _pairs(metrics: Metrics) -> list[PairRow]:
     """What was most often taken for what."""
     mistakes = metrics.confusion.copy()
     np.fill_diagonal(mistakes, 0)
-    flat = np.argsort(-mistakes, axis=None, kind="stable")[:MAX_PAIRS]
+    at_most = _PAIRS_BESIDE_TABLE if len(mistakes) <= MAX_IN_TABLE else MAX_PAIRS
+    flat = np.argsort(-mistakes, axis=None, kind="stable")[:at_most]
     rows = []
     for row, column in zip(*np.unravel_index(flat, mistakes.shape), strict=True):
         num = int(mistakes[row, column])

@@ -23,7 +23,7 @@ from croplake.report.charts import (
 )
 
 _BOTTOM_PX: Final = PLOT_TOP_PX + PLOT_PX
-_RIGHT: Final = 2.0
+_RIGHT: Final = 4.0
 """Percent of the width that the last tick's text may take."""
 _MAX_DOTS: Final = 60
 _MAX_TICKS: Final = 8
