@@ -52,7 +52,7 @@ def test_each_step_prints_what_landed_and_the_end_is_the_test_top_1(whole_way: W
     (top1,) = [
         row[t.VALUE]
         for row in rows_of(whole_way.settings, "evaluations")
-        if row[t.METRIC] == "top1" and row[t.CATEGORY] is None
+        if row[t.METRIC] == "top1" and row[t.SLICE] is None
     ]
     assert f"test top-1: {top1:.2%}" in whole_way.printed
 

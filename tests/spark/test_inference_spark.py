@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from croplake import tables as t
 from croplake.errors import InputDataError
@@ -16,7 +16,6 @@ from croplake.fetching.pacing import HostBudget
 from croplake.fetching.shares import Budgets
 from croplake.inference.photo_frames import classify, photos_frame
 from croplake.inference.photos import ClassifyRun
-from croplake.inference.spark import check_labels, measure, score
 from croplake.inference.task import ClassifyTask
 from tests.colour_model import CATEGORIES, COLOURS, write_colour_model
 
@@ -41,40 +40,10 @@ def jpeg(label: int) -> bytes:
     return target.getvalue()
 
 
-def examples(spark: SparkSession) -> DataFrame:
-    """20 of each category as labelled; the 20th of each looks like the next category."""
-    rows = [
-        (f"{label}-{number}", label, CATEGORIES[label], jpeg((label + (number == 19)) % 3))
-        for label in range(3)
-        for number in range(20)
-    ]
-    rows.append(("torn", 0, "red", b"torn"))
-    columns = f"{t.EXAMPLE_ID} string, {t.LABEL_INDEX} int, {t.CATEGORY} string, {t.IMAGE} binary"
-    return spark.createDataFrame(rows, columns).repartition(3)
-
-
-def test_examples_are_scored_and_added_up_where_they_are(spark: SparkSession, model: str) -> None:
-    scores = score(examples(spark), model, batch_size=7)
-    metrics = measure(scores, CATEGORIES)
-    assert metrics.confusion.tolist() == [[19, 1, 0], [0, 19, 1], [1, 0, 19]]
-    assert metrics.top1 == pytest.approx(0.95)
-    assert metrics.num_unscored == 1
-    assert metrics.num_examples == 60
-
-
-def test_labels_that_mean_something_else_to_the_model_are_refused(spark: SparkSession) -> None:
-    check_labels(examples(spark), CATEGORIES)
-    check_labels(examples(spark), (*CATEGORIES, "yellow"))
-    with pytest.raises(InputDataError, match="the dataset has 'green' as 1, 'blue' as 2;"):
-        check_labels(examples(spark), ("red", "blue", "green"))
-
-
 def test_a_missing_model_is_named_before_a_task_starts(spark: SparkSession, tmp_path: Path) -> None:
     photos = photos_frame(spark, ["/a.jpg"], [], batch_size=2, with_names=False)
     with pytest.raises(InputDataError, match=r"nowhere/labels\.json"):
         classify(photos, task_of(f"{tmp_path}/nowhere", 2))
-    with pytest.raises(InputDataError, match=r"nowhere/labels\.json"):
-        score(examples(spark), f"{tmp_path}/nowhere", batch_size=2)
 
 
 def task_of(model: str, batch_size: int) -> ClassifyTask:

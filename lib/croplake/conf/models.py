@@ -368,11 +368,33 @@ class EvaluateConf(ConfModel):
     """Evaluation of a model."""
 
     model: str = "latest"
-    """Model id, or `latest`: the dataset's newest."""
+    """Model id, or `latest`: the dataset's newest whose files are there."""
+    ensemble: tuple[str, ...] = ()
+    """Model ids that are evaluated as one instead of `model`: the mean of their probabilities."""
+    compare_with: str | None = None
+    """Model id to compare with on the same examples, by a paired test; null compares nothing."""
     split: Literal["train", "validation", "test"] = "test"
     """Split it is measured on."""
     batch_size: PositiveInt = 256
     """Examples of a step."""
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
+    """How often photos are drawn anew for a 95 % interval."""
+    seed: int = 17
+    """Seed of these draws."""
+    pictures: NotNegative = 24
+    """Pictures on the page: most confident mistakes, and of a comparison, what only one has right;
+    so many of each at most."""
+    picture_bytes: PositiveInt = 5_000_000
+    """Bytes of all these pictures in the page."""
+    thumbnail_side_px: Annotated[int, Field(ge=16, le=1024)] = 128
+    """Greatest side of a picture in the page; larger ones are scaled down."""
+
+    @field_validator("ensemble")
+    @classmethod
+    def _several_models(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        if len(models) == 1 or len(set(models)) != len(models):
+            raise ValueError(f"expected two or more distinct model ids, got {list(models)}")
+        return models
 
 
 class ClassifyConf(ConfModel):

@@ -28,7 +28,7 @@ JOB_SUMMARIES = {
     "fetch-crops": "selected_boxes + photo hosts → crops",
     "build-examples": "crops → examples (training shards)",
     "train-classifier": "examples → a Keras model, by N distributed workers",
-    "evaluate-classifier": "examples + model → evaluations, confusion matrix",
+    "evaluate-classifier": "examples + model → evaluations, a page with what it gets wrong",
     "classify-photos": "new photos + model → predictions (table, CSV and a page)",
 }
 """Every job, in the order the data takes, for the command line's help."""
@@ -45,7 +45,7 @@ LOOK_SUMMARIES = {
 EXPORT = "export-examples"
 CLASSIFY = "classify-photos"
 _SIMILAR = "find-similar"
-_PAGES = ("report-dataset", CLASSIFY, _SIMILAR)
+_PAGES = ("report-dataset", "evaluate-classifier", CLASSIFY, _SIMILAR)
 """What writes a page."""
 LOOK_ARGUMENTS = {"find_similar": ("photo", "top", "dataset")}
 """What a look is asked beside the settings."""
@@ -143,15 +143,13 @@ def run_named(job_name: str, arguments: argparse.Namespace) -> None:
     from croplake.jobs.export_examples import export_job
     from croplake.jobs.way import ASIDE, JOBS, LOOKS, run_all, run_job, run_look  # it loads Spark
 
-    console = make_console()
+    console, out = make_console(), vars(arguments).get("out")
     with surroundings(job_name, settings, console) as (spark, settings):
         if job_name == "run":
             run_all(spark, settings, console)
         elif job_name in LOOKS:
             asked = {name: vars(arguments)[name] for name in LOOK_ARGUMENTS.get(job_name, ())}
-            run_look(
-                spark, job_name, settings, console, out=vars(arguments).get("out"), asked=asked
-            )
+            run_look(spark, job_name, settings, console, out=out, asked=asked)
         elif job_name == EXPORT.replace("-", "_"):
             request = Request(arguments.format, arguments.of, arguments.into)
             run_job(spark, export_job(request), settings, console)
@@ -160,7 +158,7 @@ def run_named(job_name: str, arguments: argparse.Namespace) -> None:
             run_job(spark, job, settings, console)
         else:
             job = next(job for job in (*JOBS, *ASIDE) if job.name == job_name)
-            run_job(spark, job, settings, console)
+            run_job(spark, job, settings, console, out=out)
 
 
 @contextmanager

@@ -47,8 +47,10 @@ LOOKS: Final[dict[str, Callable[..., None]]] = {
 """What only looks: it writes no table, and leaves no record."""
 
 
-def run_job(spark: SparkSession, job: Job, settings: Settings, console: Console) -> JobContext:
-    """Runs one job, whatever ran before.
+def run_job(
+    spark: SparkSession, job: Job, settings: Settings, console: Console, *, out: str | None = None
+) -> JobContext:
+    """Runs one job, whatever ran before. A page goes to `out`, or to its usual place.
 
     Returns:
         What it read, wrote and counted.
@@ -56,7 +58,7 @@ def run_job(spark: SparkSession, job: Job, settings: Settings, console: Console)
     Raises:
         CroplakeError: as the job says.
     """
-    context = JobContext(spark, settings, Lake(spark, settings.lake.root), console)
+    context = JobContext(spark, settings, Lake(spark, settings.lake.root), console, out=out)
     hashed = _hash(job, context.lake, settings)
     with recorded(context, job, hashed):
         job.run(context)

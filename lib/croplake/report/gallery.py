@@ -41,6 +41,7 @@ class GalleryCrop:
         author_url: the author's page.
         title: of the photo.
         landing_url: the photo's page.
+        note: what is said of the crop beside its category.
     """
 
     category: str
@@ -54,6 +55,7 @@ class GalleryCrop:
     author_url: str | None
     title: str | None
     landing_url: str | None
+    note: str | None = None
 
     @cached_property
     def address(self) -> str | None:
@@ -68,7 +70,8 @@ class GalleryCrop:
         licence = f"licence {licence_name(self.license)}" if self.license else "no licence given"
         name = readable(self.author)
         author = f"by {name}" if name else "author not given"
-        return f"{self.category}, crop of photo {self.image_id}, {licence}, {author}"
+        what = f"{self.category}, {self.note}" if self.note else self.category
+        return f"{what}, crop of photo {self.image_id}, {licence}, {author}"
 
 
 def data_address(jpeg: bytes) -> str:
