@@ -119,7 +119,9 @@ def _evaluations(lake: LakeReader, model_id: str) -> dict[str, dict[str, float]]
     if not lake.exists(t.EVALUATIONS.name):
         return {}
     is_of_model = pads.field(t.MODEL_ID) == model_id
-    is_whole = pads.field(t.METRIC).isin([TOP1, NUM_EXAMPLES]) & pads.field(t.CATEGORY).is_null()
+    is_whole = pads.field(t.METRIC).isin([TOP1, NUM_EXAMPLES])
+    for column in (t.CATEGORY, t.SLICE, t.OTHER_MODEL_ID):
+        is_whole &= pads.field(column).is_null()
     rows = lake.dataset(t.EVALUATIONS.name).to_table(filter=is_of_model & is_whole).to_pylist()
     found: dict[str, dict[str, float]] = {}
     for row in sorted(rows, key=lambda row: str(row[t.RUN_ID])):
