@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from croplake import tables as t
 from croplake.cli import main
 from croplake.conf import Settings
 from croplake.conf.models import EvaluateConf
 from croplake.errors import InputDataError, SettingsError
-from croplake.jobs.context import find_model
+from croplake.jobs.context import JobContext, find_model
 from croplake.jobs.evaluate_classifier import JOB
-from croplake.jobs.evaluated_models import choose_models, page_name
+from croplake.jobs.evaluated_models import choose_models, page_name, tell_of_leaks
 from croplake.jobs.train_classifier import JOB as TRAIN
 from tests.html_page import Page, parse_page
 from tests.jobs.judged_lake import (
@@ -37,6 +39,22 @@ def first_judged(
     first_small_lake: SmallLake, tmp_path_factory: pytest.TempPathFactory
 ) -> SmallLake:
     return judge(copy_small_lake(first_small_lake, tmp_path_factory.mktemp("judged")))
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A judged lake in which one model was evaluated beside another."""
+
+    small: SmallLake
+    settings: Settings
+    said: str
+
+
+@pytest.fixture(scope="module")
+def compared(first_judged: SmallLake, tmp_path_factory: pytest.TempPathFactory) -> Compared:
+    small = copy_small_lake(first_judged, tmp_path_factory.mktemp("compared"))
+    settings = asking(small, model=KEEN, compare_with=DULL)
+    return Compared(small, settings, said_by(small.spark, "evaluate_classifier", settings))
 
 
 @pytest.fixture
@@ -63,9 +81,8 @@ def page_of(small: SmallLake, name: str) -> Page:
     return parse_page((small.folder / "reports" / name).read_text(encoding="utf-8"))
 
 
-def test_two_models_beside_each_other_leave_rows_and_a_page(judged: SmallLake) -> None:
-    settings = asking(judged, model=KEEN, compare_with=DULL, split="test")
-    said = said_by(judged.spark, "evaluate_classifier", settings)
+def test_two_models_beside_each_other_leave_rows_and_a_page(compared: Compared) -> None:
+    settings, said = compared.settings, compared.said
     keen, dull = figures(settings, KEEN), figures(settings, DULL)
     num = len(CASES)
     assert keen["top1",] == pytest.approx(13 / num)
@@ -78,14 +95,14 @@ def test_two_models_beside_each_other_leave_rows_and_a_page(judged: SmallLake) -
     assert low is not None
     assert high is not None
     assert low < 13 / num < high
-    compared = {key[0]: value for key, value in keen.items() if key[-1] == DULL}
-    assert compared.pop("top1_difference") == pytest.approx(2 / num)
-    assert compared.pop("mcnemar_p") == pytest.approx(0.625)
-    low, high = compared.pop("top1_difference_ci_low"), compared.pop("top1_difference_ci_high")
+    both = {key[0]: value for key, value in keen.items() if key[-1] == DULL}
+    assert both.pop("top1_difference") == pytest.approx(2 / num)
+    assert both.pop("mcnemar_p") == pytest.approx(0.625)
+    low, high = both.pop("top1_difference_ci_low"), both.pop("top1_difference_ci_high")
     assert low is not None
     assert high is not None
     assert low < 0 < high
-    assert compared == {
+    assert both == {
         "num_both_right": 10,
         "num_only_this_right": 3,
         "num_only_other_right": 1,
@@ -99,7 +116,7 @@ def test_two_models_beside_each_other_leave_rows_and_a_page(judged: SmallLake) -
     assert keen["num_examples", "photo_source=unknown"] == num - 2  # of another recipe, or unknown
     assert keen["num_examples", "box_source=activemil"] == 1
 
-    page = page_of(judged, f"{KEEN}_vs_{DULL}_test.html")
+    page = page_of(compared.small, f"{KEEN}_vs_{DULL}_test.html")
     assert page.table("Examples by who has them right") == [
         ["both", "10"],
         [f"only {KEEN}", "3"],
@@ -113,7 +130,7 @@ def test_two_models_beside_each_other_leave_rows_and_a_page(judged: SmallLake) -
     assert [line for line in said.splitlines() if line][-1] == "test top-1: 86.67%"
     assert "McNemar p = 0.625" in said
     assert "top-1, 95 % interval" in said
-    folder = judged.folder / "models" / KEEN
+    folder = compared.small.folder / "models" / KEEN
     assert (folder / "confusion_test.png").exists()
     run_row = [row for row in rows_of(settings, "runs") if row[t.JOB] == "evaluate_classifier"][-1]
     assert run_row[t.MODEL_ID] == KEEN
@@ -139,13 +156,22 @@ def test_an_ensemble_is_one_model_with_its_members_beside_it(judged: SmallLake) 
 def test_a_model_of_a_later_snapshot_is_told_of_as_it_may_know_the_photos(
     judged: SmallLake,
 ) -> None:
-    settings = asking(judged, model=KEEN, compare_with=NEW)
-    said = said_by(judged.spark, "evaluate_classifier", settings)
-    warning = f"model {NEW} (dataset fruit, examples version 3) was trained on 1 photos of this"
-    assert warning in said
-    assert warning in page_of(judged, f"{KEEN}_vs_{NEW}_test.html").text
-    assert "McNemar p = 1" in said
-    assert "top-1 differs by +0.00 points (95 % interval +0.00 to +0.00)" in said
+    settings = asking(judged, ensemble=[KEEN, DULL], compare_with=NEW)
+    context = JobContext(judged.spark, settings, judged.lake, Console(quiet=True))
+    first, second = choose_models(judged.lake, settings)
+    examples = judged.lake.read(t.EXAMPLES, version=first.version).where("split = 'test'")
+    of_new = f"model {NEW} (dataset fruit, examples version 3)"
+    assert list(tell_of_leaks(context, examples, first, second)) == [
+        f"{of_new} was trained on 1 photos of this test split: its figures are better than it is"
+    ]
+    assert list(tell_of_leaks(context, examples, first, None)) == []
+    of_train = {"dataset": "fruit", "split": "train"}
+    files = judged.lake.reader.files("examples", version=3, partition=of_train)
+    for file in files:
+        Path(file).unlink()
+    assert list(tell_of_leaks(context, examples, first, second)) == [
+        f"{of_new}: files it was trained on are gone, so it may know photos of this split"
+    ]
 
 
 def test_models_of_other_categories_are_refused_with_the_odd_ones_named(
@@ -225,9 +251,9 @@ def test_a_place_that_cannot_be_is_refused_before_a_model_is_asked(judged: Small
 
 
 def test_forgetting_a_photo_removes_the_pages_that_show_it_and_no_others(
-    judged: SmallLake, capsys: pytest.CaptureFixture[str]
+    compared: Compared, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(judged.spark, "evaluate_classifier", asking(judged, model=KEEN))
+    judged = copy_small_lake(compared.small, tmp_path)
     (judged.folder / "reports" / "other.html").write_text("a page that shows another photo")
     assert main(["lake", "forget", "--conf", judged.conf, MISTAKEN_PHOTO]) == 0
     names = {page.name for page in (judged.folder / "reports").iterdir()}
