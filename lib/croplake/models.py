@@ -34,31 +34,45 @@ class TrainedModel:
     run: dict[str, Any]
 
 
+def model_folder(root: str, model_id: str) -> str:
+    """The address of a model's folder in a lake."""
+    return storage.join(root, "models", model_id)
+
+
+def has_model(lake: LakeReader, model_id: str) -> bool:
+    """Whether a model's file, which is written last, is there."""
+    return storage.exists(storage.join(model_folder(lake.root, model_id), MODEL_FILE))
+
+
 def find_model(lake: LakeReader, dataset: str, model_id: str) -> TrainedModel:
     """Looks a model up.
 
     Args:
         lake: where.
-        dataset: whose newest model `latest` is.
+        dataset: whose newest model `latest` is, of those whose files are there.
         model_id: or `latest`.
 
     Raises:
         InputDataError: there is no such model, or its files are gone; the text names what is there.
     """
-    trained = [*_trained(lake)]
+    trained = _trained(lake)
     if model_id == LATEST:
+        asked = f"of dataset {dataset}"
         found = [run for run in trained if run[t.DATASET] == dataset]
+        # The newest first: an older one is not looked for where a newer one is there.
+        while len(found) > 1 and not has_model(lake, found[-1][t.MODEL_ID]):
+            found.pop()
     else:
+        asked = model_id
         found = [run for run in trained if run[t.MODEL_ID] == model_id]
     if not found:
-        asked = f"of dataset {dataset}" if model_id == LATEST else model_id
         raise InputDataError(
             f"{lake.root}: the lake has no model {asked}; {_there(lake, trained)}, and "
             "train_classifier makes one"
         )
     run = found[-1]
-    folder = _folder(lake, run)
-    if not _has_files(lake, run):
+    folder = model_folder(lake.root, run[t.MODEL_ID])
+    if not has_model(lake, run[t.MODEL_ID]):
         raise InputDataError(
             f"{storage.join(folder, MODEL_FILE)}: model {run[t.MODEL_ID]} was trained, its file "
             f"is gone; {_there(lake, trained)}"
@@ -66,7 +80,7 @@ def find_model(lake: LakeReader, dataset: str, model_id: str) -> TrainedModel:
     return TrainedModel(run[t.MODEL_ID], run[t.DATASET], folder, run)
 
 
-def _trained(lake: LakeReader) -> Iterable[dict[str, Any]]:
+def _trained(lake: LakeReader) -> list[dict[str, Any]]:
     """The trainings that ended well, by their end."""
     if not lake.exists(t.RUNS.name):
         return []
@@ -76,14 +90,6 @@ def _trained(lake: LakeReader) -> Iterable[dict[str, Any]]:
     return [row | {column: dict(row[column] or ()) for column in _MAPS} for row in done]
 
 
-def _folder(lake: LakeReader, run: dict[str, Any]) -> str:
-    return storage.join(lake.root, "models", run[t.MODEL_ID])
-
-
-def _has_files(lake: LakeReader, run: dict[str, Any]) -> bool:
-    return storage.exists(storage.join(_folder(lake, run), MODEL_FILE))
-
-
 def _there(lake: LakeReader, trained: Iterable[dict[str, Any]]) -> str:
-    names = [run[t.MODEL_ID] for run in trained if _has_files(lake, run)]
+    names = [run[t.MODEL_ID] for run in trained if has_model(lake, run[t.MODEL_ID])]
     return f"there are {', '.join(names)}" if names else "there is none"

@@ -15,10 +15,10 @@ from croplake.cli import main
 from croplake.conf import Settings
 from croplake.conf.models import EvaluateConf
 from croplake.errors import InputDataError, SettingsError
-from croplake.jobs.context import JobContext, find_model
+from croplake.jobs.context import JobContext
 from croplake.jobs.evaluate_classifier import JOB
 from croplake.jobs.evaluated_models import choose_models, page_name, tell_of_leaks
-from croplake.jobs.train_classifier import JOB as TRAIN
+from croplake.models import find_model
 from tests.html_page import Page, parse_page
 from tests.jobs.judged_lake import (
     CASES,
@@ -195,7 +195,7 @@ def test_a_model_is_not_compared_with_itself_nor_twice_in_an_ensemble(judged: Sm
 
 def test_latest_is_the_newest_model_whose_folder_is_there(judged: SmallLake) -> None:
     def latest() -> str:
-        return str(find_model(judged.lake, judged.settings, "latest", TRAIN)[t.MODEL_ID])
+        return find_model(judged.lake.reader, "fruit", "latest").model_id
 
     before = JOB.state_of(judged.lake, judged.settings)
     assert before == [latest(), None] == [NEW, None]

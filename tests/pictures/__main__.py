@@ -15,7 +15,6 @@ from rich.console import Console
 from croplake.conf import Settings
 from croplake.conf.loading import load_settings
 from croplake.jobs import probe_examples
-from croplake.jobs.classify_photos import classify_job
 from croplake.jobs.way import JOBS, run_job, run_look
 from croplake.jobs.world import world_served
 from croplake.session import spark_session
@@ -58,8 +57,8 @@ def main() -> None:
         run_job(spark, by_name["train_classifier"], served, quiet)
         evaluation = str(pages["evaluate_classifier"])
         run_job(spark, by_name["evaluate_classifier"], served, quiet, out=evaluation)
-        classify = classify_job(out=str(pages["classify_photos"]))
-        run_job(spark, classify, served, quiet)
+        predictions = str(pages["classify_photos"])
+        run_job(spark, by_name["classify_photos"], served, quiet, out=predictions)
         run_job(spark, probe_examples.JOB, served, quiet)
         asked = {"photo": f"{WORK}/miniature/new_photos/{PHOTO}", "top": 20, "dataset": None}
         similar = str(pages["find_similar"])

@@ -32,12 +32,11 @@ from croplake.inference.table_source import (
     read_source,
 )
 from croplake.inference.task import ClassifyTask, CopyReport, ShowcasePlan, read_copy_reports
-from croplake.jobs import train_classifier
 from croplake.jobs.classify_page import Landed, galleries_of, num_of_group
-from croplake.jobs.context import Job, JobContext, model_run
+from croplake.jobs.context import Job, JobContext
 from croplake.jobs.pages import REPORTS, check_place, write_page
 from croplake.jobs.sort_into import check_sort_into, write_not_sorted
-from croplake.jobs.train_classifier import model_folder
+from croplake.models import find_model
 from croplake.report.predictions import PredictionFigures
 from croplake.report.predictions_page import predictions_page
 from croplake.session import session_properties
@@ -51,16 +50,15 @@ _SMALL_BATCHES: Final = {"spark.sql.execution.arrow.maxRecordsPerBatch": 16}
 """Rows of photos' bytes are a hundred times as large as those of crops."""
 
 
-def classify_job(*, out: str | None = None, sort_into: str | None = None) -> Job:
+def classify_job(*, sort_into: str | None = None) -> Job:
     """A classification as a run.
 
     Args:
-        out: where its page goes; None is the lake's `reports` folder.
         sort_into: the folder that photos are copied into by category; None copies none.
     """
     return Job(
         name=NAME,
-        run=partial(_run, out=out, sort_into=sort_into),
+        run=partial(_run, sort_into=sort_into),
         writes=(t.PREDICTIONS,),
         follows=("train_classifier",),
         conf_of=lambda settings: settings.classify,
@@ -73,7 +71,7 @@ def has_photos(settings: Settings) -> bool:
     return bool(settings.classify.photos)
 
 
-def _run(context: JobContext, *, out: str | None, sort_into: str | None) -> None:
+def _run(context: JobContext, *, sort_into: str | None) -> None:
     """Photos → `predictions`, a CSV, a page; with `sort_into` copies in folders.
 
     Raises:
@@ -87,7 +85,7 @@ def _run(context: JobContext, *, out: str | None, sort_into: str | None) -> None
             "classify.photos is empty: name folders, globs, files, http(s) addresses, @FILE or "
             "delta:TABLE, e.g. --set 'classify.photos=[my-photos]'"
         )
-    page = out or storage.join(root, REPORTS, f"predictions_{context.run_id}.html")
+    page = context.out or storage.join(root, REPORTS, f"predictions_{context.run_id}.html")
     check_place(page)
     if sort_into is not None:
         check_sort_into(sort_into, conf.photos, root)
@@ -214,8 +212,8 @@ def _model(context: JobContext) -> tuple[str, str]:
     name = context.settings.classify.model
     if name.endswith((".keras", ".h5")) or "/" in name:
         return name, name
-    trained = model_run(context, name, train_classifier.JOB)
-    return model_folder(context.lake.root, trained[t.MODEL_ID]), trained[t.MODEL_ID]
+    model = find_model(context.lake.reader, context.settings.dataset.name, name)
+    return model.folder, model.model_id
 
 
 def _report_copies(context: JobContext, sort_into: str, copied: CopyReport) -> None:

@@ -15,10 +15,9 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from rich.console import Console
 
-from croplake import storage
 from croplake import tables as t
 from croplake.conf import Settings
-from croplake.errors import InputDataError, SettingsError
+from croplake.errors import SettingsError
 from croplake.fetching.http import HttpLimits
 from croplake.fetching.pacing import HostBudget
 from croplake.fetching.shares import Budgets
@@ -150,6 +149,7 @@ class Job:
         conf_of: the part of the settings that decides what it writes.
         state_of: what else of the lake decides it, beside the tables of the jobs it follows.
         of_dataset: whether its result belongs to a dataset.
+        is_there: whether what a completed run left beside tables is still there.
         always: it finds out itself what is left to do, so a run never skips it.
     """
 
@@ -161,6 +161,7 @@ class Job:
     conf_of: Callable[[Settings], Any] = lambda settings: None
     state_of: Callable[[Lake, Settings], Any] = lambda lake, settings: None
     of_dataset: bool = True
+    is_there: Callable[[Lake, dict[str, Any]], bool] = lambda lake, run: True
     always: bool = False
 
     def dataset(self, settings: Settings) -> str | None:
@@ -213,49 +214,3 @@ def latest_runs(lake: Lake, settings: Settings, jobs: tuple[Job, ...]) -> dict[s
                 column: dict(row[column] or ()) for column in (t.TABLES_READ, t.TABLES_WRITTEN)
             }
     return latest
-
-
-def model_run(context: JobContext, model_id: str, train_job: Job) -> dict[str, Any]:
-    """As `find_model`, in the lake and for the settings of a running job."""
-    return find_model(context.lake, context.settings, model_id, train_job)
-
-
-def find_model(lake: Lake, settings: Settings, model_id: str, train_job: Job) -> dict[str, Any]:
-    """The run that trained a model.
-
-    Args:
-        lake: where it is looked for.
-        settings: they name the dataset.
-        model_id: or `latest`, the dataset's newest whose folder is there.
-        train_job: the job that trains.
-
-    Raises:
-        InputDataError: there is no such model in the lake.
-    """
-    rows: list[dict[str, Any]] = []
-    if lake.exists(t.RUNS):
-        rows = lake.reader.dataset(t.RUNS.name).to_table().to_pylist()
-    trained = [row for row in rows if row[t.JOB] == train_job.name and row[t.OUTCOME] == t.DONE]
-    is_latest, dataset = model_id == "latest", settings.dataset.name
-    if is_latest:
-        trained = [row for row in trained if row[t.DATASET] == dataset]
-    else:
-        trained = [row for row in trained if row[t.MODEL_ID] == model_id]
-    trained.sort(key=lambda row: (row[t.ENDED_AT], row[t.RUN_ID]))
-    num_gone = 0
-    # The newest first: an older folder is not looked for where a newer one is there.
-    while trained and is_latest and not _has_folder(lake, trained[-1][t.MODEL_ID]):
-        trained.pop()
-        num_gone += 1
-    if not trained:
-        asked = f"of dataset {dataset}" if is_latest else model_id
-        gone = f" (the folders of {num_gone} that were trained are gone)" if num_gone else ""
-        raise InputDataError(
-            f"{lake.root}: the lake has no model {asked}{gone}; train_classifier makes one"
-        )
-    row = trained[-1]
-    return row | {column: dict(row[column] or ()) for column in (t.TABLES_READ, t.TABLES_WRITTEN)}
-
-
-def _has_folder(lake: Lake, model_id: str) -> bool:
-    return storage.exists(storage.join(lake.root, "models", model_id))

@@ -154,8 +154,8 @@ def run_named(job_name: str, arguments: argparse.Namespace) -> None:
             request = Request(arguments.format, arguments.of, arguments.into)
             run_job(spark, export_job(request), settings, console)
         elif job_name == CLASSIFY.replace("-", "_"):
-            job = classify_job(out=arguments.out, sort_into=arguments.sort_into)
-            run_job(spark, job, settings, console)
+            job = classify_job(sort_into=arguments.sort_into)
+            run_job(spark, job, settings, console, out=out)
         else:
             job = next(job for job in (*JOBS, *ASIDE) if job.name == job_name)
             run_job(spark, job, settings, console, out=out)

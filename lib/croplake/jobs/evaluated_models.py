@@ -15,10 +15,9 @@ from croplake import tables as t
 from croplake.conf import Settings
 from croplake.errors import InputDataError, SettingsError
 from croplake.inference.model import read_labels
-from croplake.jobs import train_classifier
-from croplake.jobs.context import JobContext, find_model
-from croplake.jobs.train_classifier import model_folder
+from croplake.jobs.context import JobContext
 from croplake.lake import Lake
+from croplake.models import find_model
 
 _MAX_NAMED: Final = 5
 _MAX_ID_CHARS: Final = 120
@@ -89,13 +88,14 @@ def choose_models(lake: Lake, settings: Settings) -> tuple[Chosen, Chosen | None
 
 
 def _choose(lake: Lake, settings: Settings, model_ids: Sequence[str]) -> Chosen:
-    job = train_classifier.JOB
-    runs = tuple(find_model(lake, settings, model_id, job) for model_id in model_ids)
+    dataset = settings.dataset.name
+    models = [find_model(lake.reader, dataset, model_id) for model_id in model_ids]
+    runs = tuple(model.run for model in models)
     if len({run[t.MODEL_ID] for run in runs}) != len(runs):
         raise SettingsError(
             f"evaluate.ensemble: {', '.join(model_ids)} names a model twice; expected distinct ones"
         )
-    folders = tuple(model_folder(lake.root, run[t.MODEL_ID]) for run in runs)
+    folders = tuple(model.folder for model in models)
     chosen = Chosen(runs, folders, read_labels(folders[0]))
     for run, folder in zip(runs[1:], folders[1:], strict=True):
         _check_same(chosen, run[t.MODEL_ID], read_labels(folder))

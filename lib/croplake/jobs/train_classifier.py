@@ -16,6 +16,7 @@ from croplake.errors import InputDataError
 from croplake.jobs.context import Job, JobContext
 from croplake.jobs.select_boxes import dataset_labels
 from croplake.locks import writing
+from croplake.models import has_model, model_folder
 from croplake.summary import titled, warn
 from croplake.training.checkpoints import Checkpoints
 
@@ -45,11 +46,6 @@ _OF_THE_RUN: Final = frozenset(
     )
 )
 """Settings of `train` that say how it is run: another run may go on with others."""
-
-
-def model_folder(root: str, model_id: str) -> str:
-    """The address of a model's folder."""
-    return storage.join(root, "models", model_id)
 
 
 def run(context: JobContext) -> None:
@@ -181,4 +177,5 @@ JOB = Job(
     reads=(t.CLASSES, t.EXAMPLES),
     follows=("build_examples",),
     conf_of=lambda settings: settings.train,
+    is_there=lambda lake, run: has_model(lake.reader, run[t.MODEL_ID]),
 )

@@ -99,8 +99,8 @@ def run_all(spark: SparkSession, settings: Settings, console: Console) -> None:
     for job in JOBS:
         if job is classify_photos.JOB and not classify_photos.has_photos(settings):
             continue
-        latest = latest_runs(lake, settings, JOBS)
-        if not job.always and _is_current(lake, latest.get(job.name), _hash(job, lake, settings)):
+        last = latest_runs(lake, settings, JOBS).get(job.name)
+        if not job.always and _is_current(lake, job, last, _hash(job, lake, settings)):
             console.print(f"{job.name}: up to date", style="dim", highlight=False)
             continue
         started = time.monotonic()
@@ -128,10 +128,10 @@ def _inputs(job: Job, latest: dict[str, dict[str, Any]]) -> dict[str, dict[str, 
     }
 
 
-def _is_current(lake: Lake, last: dict[str, Any] | None, hashed: str) -> bool:
+def _is_current(lake: Lake, job: Job, last: dict[str, Any] | None, hashed: str) -> bool:
     if last is None or last[t.SETTINGS_HASH] != hashed:
         return False
-    return all(
+    return job.is_there(lake, last) and all(
         lake.reader.exists(table) and lake.reader.version(table) >= version
         for table, version in last[t.TABLES_WRITTEN].items()
     )
