@@ -21,8 +21,8 @@ RELIABILITY = "How often guesses are right, by their probability"
 BY_CATEGORY = "Precision, recall, F1 and examples by category, the lowest F1 first"
 PAIRS = "What is most often taken for what; the share is of the true category's examples"
 MATRIX = (
-    "Confusion matrix: true categories down, guesses across; the darker, the larger the share of "
-    "its row"
+    "Confusion matrix: true categories down, guesses across; the stronger the colour, the larger "
+    "the share of its row"
 )
 
 

@@ -41,6 +41,7 @@ from croplake.jobs.probe_baseline import probe_baseline
 from croplake.lake import Lake
 from croplake.report.evaluation import EvaluationFigures
 from croplake.report.evaluation_page import evaluation_page
+from croplake.tables import Table
 
 
 def run(context: JobContext) -> None:
@@ -141,11 +142,13 @@ def _sliced(context: JobContext, scores: DataFrame, first: Chosen, notes: list[s
         recipe_id = recipe_of(settings.fetch).recipe_id
         crops = context.read_table(t.CROPS).where(F.col(t.RECIPE_ID) == recipe_id)
     else:
-        notes.append("slices by the photo's source are left out: the lake has no table crops")
+        why = _why_not(context, t.CROPS)
+        notes.append(f"slices by the photo's source are left out: {why}")
     if t.BOXES.name in context.pinned:
         boxes = context.scan_table(t.BOXES)
     else:
-        notes.append("slices by the box's source are left out: the lake has no table boxes")
+        why = _why_not(context, t.BOXES)
+        notes.append(f"slices by the box's source are left out: {why}")
     return with_slices(scores, crops, boxes)
 
 
@@ -153,7 +156,7 @@ def _distances(context: JobContext, first: Chosen, notes: list[str]) -> Counts |
     """Steps in the class hierarchy between any two categories; None where they are not known."""
     settings = first.settings
     if t.CLASSES.name not in context.pinned or settings is None:
-        notes.append("distances of mistakes are left out: the lake has no table classes")
+        notes.append(f"distances of mistakes are left out: {_why_not(context, t.CLASSES)}")
         return None
     classes = read_classes(context.read_rows(t.CLASSES))
     mids_of: dict[str, list[str]] = {}
@@ -164,6 +167,12 @@ def _distances(context: JobContext, first: Chosen, notes: list[str]) -> Counts |
         notes.append(f"distances of mistakes are left out: the catalog has changed ({error})")
         return None
     return category_distances(classes, mids_of, first.categories)
+
+
+def _why_not(context: JobContext, table: Table) -> str:
+    if table.name not in context.pinned:
+        return f"the lake has no table {table.name}"
+    return "the settings of the model's training are of another croplake"
 
 
 def _evaluate(
