@@ -204,7 +204,7 @@ def test_latest_is_the_newest_model_whose_folder_is_there(judged: SmallLake) -> 
     assert JOB.state_of(judged.lake, judged.settings) != before
     shutil.rmtree(judged.folder / "models")
     assert JOB.state_of(judged.lake, judged.settings) is None
-    with pytest.raises(InputDataError, match=r"no model of dataset fruit \(the folders of 4 that"):
+    with pytest.raises(InputDataError, match=r"was trained, its file is gone; there is none"):
         latest()
 
 
