@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 SIDE_PX = 64
+TWO_LAYERS = "two layers"
+"""A base that is made, written and loaded in no time."""
 
 
 def build_model(
@@ -23,7 +25,7 @@ def build_model(
     Args:
         num_classes: categories.
         is_new: uint8 pictures in and a layer `embedding`; else float pictures, as older lakes have.
-        base: of keras.applications.
+        base: of keras.applications, or `TWO_LAYERS`.
         side_px: of its squares.
     """
     import keras
@@ -35,14 +37,8 @@ def build_model(
         inputs, training=False
     )
     scaled = layers.Rescaling(1 / 127.5, offset=-1, name="rescaling")(squares)
-    options = {"alpha": 0.35} if base == "MobileNetV2" else {}
-    nested = getattr(keras.applications, base)(
-        include_top=False,
-        weights=None,
-        input_shape=(side_px, side_px, 3),
-        pooling=None if is_new else "avg",
-        **options,
-    )
+    pooling = None if is_new else "avg"
+    nested = _two_layers(side_px) if base == TWO_LAYERS else _application(base, side_px, pooling)
     nested.name = "base" if is_new else "mobilenet_v2"
     pooled = nested(scaled, training=False)
     if is_new:
@@ -57,6 +53,26 @@ def build_model(
     return model
 
 
+def _application(base: str, side_px: int, pooling: str | None) -> Any:  # noqa: ANN401
+    import keras
+
+    options = {"alpha": 0.35} if base == "MobileNetV2" else {}
+    return getattr(keras.applications, base)(
+        include_top=False,
+        weights=None,
+        input_shape=(side_px, side_px, 3),
+        pooling=pooling,
+        **options,
+    )
+
+
+def _two_layers(side_px: int) -> Any:  # noqa: ANN401
+    import keras
+
+    layers = [keras.layers.Conv2D(num, 3, 2, activation="relu") for num in (8, 16)]
+    return keras.Sequential([keras.Input((side_px, side_px, 3)), *layers])
+
+
 def _tell_pictures_apart(model: Any, side_px: int) -> None:  # noqa: ANN401
     """Behind random layers all pictures look nearly the same: the head makes much of the rest."""
     import keras
@@ -65,7 +81,9 @@ def _tell_pictures_apart(model: Any, side_px: int) -> None:  # noqa: ANN401
     head = model.get_layer("probabilities")
     features = keras.Model(model.input, head.input).predict(np.stack(pictures), verbose=0)
     spread = np.random.default_rng(5).normal(0, 0.7, head.kernel.shape)
-    kernel = spread / (features.std(axis=0)[:, None] + 1e-30)
+    features = features.astype(np.float32)
+    deviations = features.std(axis=0)
+    kernel = spread / (deviations + 1e-3 * deviations.max())[:, None]  # some units may be dead
     head.set_weights([kernel, -features.mean(axis=0) @ kernel])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -22,8 +23,10 @@ from croplake.conf import Settings
 from croplake.errors import InputDataError, SettingsError
 from croplake.model_export.entry import export_model
 from croplake.model_export.formats import FORMATS, PLACES, Format, Request
+from croplake.model_export.process import ExportJob, export
+from tests.jobs.world import hand_made_settings
 from tests.model_lake import MODEL_ID, make_model_lake
-from tests.small_models import SIDE_PX, build_model, draw_crops, fit
+from tests.small_models import SIDE_PX, TWO_LAYERS, build_model, draw_crops, fit
 
 pytest.importorskip("tensorflow")
 
@@ -107,7 +110,7 @@ def test_a_model_of_an_older_lake_agrees_too(tmp_path: Path, squares: list[Any])
 
 
 def test_pictures_of_any_size_are_brought_to_size_inside(exported: Exported) -> None:
-    crops = draw_crops(2, seed=9)
+    crops = [fit(crop, 150)[:70] for crop in draw_crops(2, seed=9)]
     expected_NC = exported.expected(crops)
     for format in ("keras", "h5", "savedmodel"):
         assert np.abs(exported.answers(format, crops) - expected_NC).max() < EXACT, format
@@ -135,7 +138,6 @@ def test_a_savedmodel_decodes_files_of_many_sizes_and_names_the_categories(
     assert named == [LABELS[index] for index in expected_NC.argmax(axis=1)]
     labels = model.signatures["labels"]()["labels"].numpy()
     assert tuple(label.decode() for label in labels) == LABELS
-    assert model.classify_jpegs(tf.constant([], tf.string))["label"].shape == (0,)
 
 
 def test_labels_and_card_are_inside_every_file(exported: Exported) -> None:
@@ -225,7 +227,7 @@ def test_three_lines_of_the_readme_classify_a_jpeg_without_croplake(
 @pytest.mark.parametrize("num_classes", [1, 601])
 def test_one_category_and_601(num_classes: int, tmp_path: Path) -> None:
     labels = [f"category {number} {'ü' * 100}" for number in range(num_classes)]
-    exported = make_export(tmp_path, build_model(num_classes), labels)
+    exported = make_export(tmp_path, build_model(num_classes, base=TWO_LAYERS), labels)
     crops = [fit(crop, SIDE_PX) for crop in draw_crops(4)]
     for format in FORMATS:
         answers_NC = exported.answers(format, crops)
@@ -265,8 +267,11 @@ def test_a_base_that_h5_does_not_bring_back_is_left_out_or_refused(
     assert "model.h5" not in (into / "README.txt").read_text()
 
 
-def test_a_damaged_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = make_model_lake(tmp_path, build_model(3), LABELS[:3])
+def test_a_damaged_model_is_named(
+    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = hand_made_settings(tmp_path)
+    shutil.copytree(exported.settings.lake.root, settings.lake.root)
     file = Path(settings.lake.root, "models", MODEL_ID, "model.keras")
     file.write_bytes(file.read_bytes()[:20_000])
     conf = str(tmp_path / "conf.yaml")
@@ -276,8 +281,51 @@ def test_a_damaged_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert not (tmp_path / "away" / "croplake.json").exists()
 
 
+def test_a_file_that_answers_otherwise_is_no_export(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from croplake.model_export import writing
+
+    def answer(path: Path, pictures_NHWC: Any) -> Any:  # noqa: ANN401
+        assert path.name == "model.keras"
+        assert path.exists()
+        return np.full((len(pictures_NHWC), len(LABELS)), 0.1, np.float32)
+
+    monkeypatch.setitem(writing.READERS, "keras", answer)
+    job = ExportJob(
+        file=str(exported.into / "model.keras"),
+        name="model.keras",
+        labels=LABELS,
+        card={},
+        formats=("keras",),
+        quantization="none",
+        folder=str(tmp_path),
+    )
+    answered = export(job)
+    assert not answered.differences
+    assert "loaded again it answers otherwise: " in answered.reasons["keras"]
+
+
+@pytest.mark.full
+def test_a_model_trained_in_mixed_precision_comes_out_in_every_format(tmp_path: Path) -> None:
+    import keras
+
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        model = build_model(3, base=TWO_LAYERS)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert model.get_layer("base").layers[0].compute_dtype == "float16"
+    exported = make_export(tmp_path, model, LABELS[:3])
+    crops = [fit(crop, SIDE_PX) for crop in draw_crops(20)]
+    expected_NC = exported.expected(crops)
+    assert len(set(expected_NC.argmax(axis=1))) == 3
+    for format in FORMATS:
+        np.testing.assert_allclose(exported.answers(format, crops), expected_NC, atol=0.02)
+
+
 @pytest.mark.full
 def test_labels_that_do_not_fit_the_network_are_refused(tmp_path: Path) -> None:
-    settings = make_model_lake(tmp_path, build_model(3), LABELS[:2])
+    settings = make_model_lake(tmp_path, build_model(3, base=TWO_LAYERS), LABELS[:2])
     with pytest.raises(InputDataError, match=r"has 3 outputs, its labels\.json 2"):
         export_model(settings, Request("latest", ("keras",), str(tmp_path / "away")))

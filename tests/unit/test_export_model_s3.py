@@ -13,7 +13,7 @@ from croplake.cli import main
 from tests.jobs.world import hand_made_settings
 from tests.model_lake import MODEL_ID, add_rows, add_what_it_learned_from, training
 from tests.s3 import s3_server
-from tests.small_models import build_model, save_model_folder
+from tests.small_models import TWO_LAYERS, build_model, save_model_folder
 
 pytestmark = pytest.mark.full
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.full
 def test_a_bucket_gets_every_file_and_only_what_is_asked_for_the_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    buckets, root = tmp_path / "buckets", "s3a://lakes/läke 1"
+    buckets, root = tmp_path / "buckets", "s3a://lakes/lake"
     for name in ("lakes", "away"):
         (buckets / name).mkdir(parents=True)
     hand_made_settings(tmp_path, lake={"root": root})
@@ -30,7 +30,7 @@ def test_a_bucket_gets_every_file_and_only_what_is_asked_for_the_next_time(
             monkeypatch.setenv(name, value)
         add_rows(root, t.RUNS, training())
         add_what_it_learned_from(root)
-        save_model_folder(tmp_path / "model", build_model(2), ["Apple", "Pear"])
+        save_model_folder(tmp_path / "model", build_model(2, base=TWO_LAYERS), ["Apple", "Pear"])
         storage.upload_folder(tmp_path / "model", f"{root}/models/{MODEL_ID}")
         command = ["export-model", "--conf", str(tmp_path / "conf.yaml")]
         command += ["--into", "s3a://away/v 1/ü"]

@@ -30,6 +30,7 @@ def modules_after_importing(module: str) -> set[str]:
         "croplake.report.thumbnails",
         "croplake.export.task",
         "croplake.export.notices",
+        "croplake.model_export.process",
     ],
 )
 def test_executor_code_imports_no_pyspark(module: str) -> None:

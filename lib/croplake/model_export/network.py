@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +36,19 @@ class Network:
         """Side of the squares."""
         return int(self.resizing.height)
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether it computes in float32, not in 16 bits as after training in mixed precision."""
+        return all(layer.compute_dtype == "float32" for layer in _layers_of(self.model))
+
+    def as_float32(self) -> Network:
+        """The same weights, computed with in float32: not every format knows 16 bits."""
+        if self.is_exact:
+            return self
+        model = keras.models.clone_model(self.model, clone_function=_clone_as_float32)
+        model.set_weights(self.model.get_weights())
+        return Network(model, model.get_layer(self.resizing.name))
+
     @cached_property
     def of_squares(self) -> keras.Model:
         """The network behind its resizing: squares, shape (N, side_px, side_px, 3), in."""
@@ -43,6 +57,21 @@ class Network:
     def answer(self, pictures_NHWC: Pictures) -> Answers:
         """The probabilities of pictures, shape (N, C)."""
         return ask_model(self.model, pictures_NHWC)
+
+
+def _layers_of(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from _layers_of(layer)
+        else:
+            yield layer
+
+
+def _clone_as_float32(layer: keras.layers.Layer) -> keras.layers.Layer:
+    if hasattr(layer, "layers"):
+        return keras.models.clone_model(layer, clone_function=_clone_as_float32)
+    config = layer.get_config()
+    return type(layer).from_config(config | {"dtype": "float32"} if "dtype" in config else config)
 
 
 def ask_model(model: keras.Model, pictures_NHWC: Pictures) -> Answers:

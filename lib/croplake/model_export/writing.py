@@ -99,7 +99,7 @@ def write_savedmodel(source: Source, path: Path) -> None:
 
 def write_tflite(source: Source, path: Path) -> None:
     """A file for LiteRT: one square in, at a fixed size, as its delegates want it."""
-    network = source.network
+    network = source.network.as_float32()
     shape = (1, network.side_px, network.side_px, 3)
     of_squares, dtype = network.of_squares, network.resizing.output.dtype
 
