@@ -42,7 +42,7 @@ OURS, LOOP, LARGER_LOOP = (
     "Keras loop, batches of 16",
     "Keras loop, batches of 64",
 )
-COPIES: Final = 1 if QUICK else 3
+COPIES: Final = 1 if QUICK else 2
 """Times that the drawn files stand in a run, as links of other names."""
 _PREDICT: Final = Path(__file__).with_name("keras_loop.py")
 

@@ -224,7 +224,7 @@ def compiled(ask: Callable[[Any], object], side_px: int) -> Run:
     import tensorflow as tf
 
     shape = tf.TensorSpec((None, side_px, side_px, 3), tf.uint8)
-    run = tf.function(ask, input_signature=[shape], autograph=False)
+    run = frozen(tf.function(ask, input_signature=[shape], autograph=False))
     return lambda squares_NHWC: np.asarray(run(squares_NHWC), dtype=np.float32)
 
 
@@ -234,6 +234,29 @@ def asked_of(network: _Network) -> Callable[[Any], object]:
 
     dtype = tf.as_dtype(network.inputs[0].dtype)
     return lambda squares_NHWC: network(tf.cast(squares_NHWC, dtype), training=False)
+
+
+def frozen(run: Any) -> Callable[[Squares], object]:  # noqa: ANN401  # a tf.function of one input
+    """The function with its weights as constants.
+
+    TensorFlow then folds batch normalisation and activations into the convolutions, which on a CPU
+    saves a fifth to a quarter of the time of MobileNetV2.
+
+    Args:
+        run: a `tf.function` with an input signature of one tensor, and one output.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    graph = convert_variables_to_constants_v2(run.get_concrete_function())
+
+    def ask(squares_NHWC: Squares) -> object:
+        answer = graph(tf.constant(squares_NHWC))
+        return answer[0] if isinstance(answer, list | tuple) else answer
+
+    return ask
 
 
 def decode_with_tensorflow(jpeg: bytes, side_px: int) -> Squares:
