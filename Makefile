@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full check format bench faults pictures reference lock clean
+.PHONY: help demo demo-full test test-full check format bench faults pictures reference lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,6 +13,16 @@ help: ## Show the targets
 
 demo: $(READY) ## The whole way on the miniature world: CSVs to crops to classifier to predictions
 	$(BIN)/croplake run --conf conf/local.yaml
+
+demo-full: demo ## The demo, then its reports, a probe, similar crops, exports
+	$(BIN)/croplake plan-fetch --conf conf/local.yaml
+	$(BIN)/croplake report-dataset --conf conf/local.yaml
+	$(BIN)/croplake probe-examples --conf conf/local.yaml
+	$(BIN)/croplake evaluate-classifier --conf conf/local.yaml
+	$(BIN)/croplake classify-photos --conf conf/local.yaml --sort-into build/sorted
+	$(BIN)/croplake find-similar build/miniature/new_photos/boat_00.jpg --conf conf/local.yaml
+	$(BIN)/croplake export-examples --conf conf/local.yaml --format webdataset --into build/examples
+	$(BIN)/croplake export-model --conf conf/local.yaml --into build/model
 
 test: $(READY) $(READERS_READY) ## All tests but the long ones
 	$(BIN)/python -m pytest -m "not full"
@@ -50,7 +60,7 @@ reference: $(READY) ## Write the configuration reference and its JSON Schemas fr
 lock: $(READY) ## Resolve the dependencies anew into requirements.lock and tests/readers/requirements.lock
 	$(BIN)/python -m venv build/lock
 	build/lock/bin/python -m pip install --quiet uv
-	build/lock/bin/uv pip compile pyproject.toml --extra hdfs --extra train --extra dev --generate-hashes --universal \
+	build/lock/bin/uv pip compile pyproject.toml --extra hdfs --extra similar --extra train --extra dev --generate-hashes --universal \
 		--python-version 3.11 --no-header --upgrade -q -o requirements.lock
 	build/lock/bin/uv pip compile tests/readers/requirements.in --generate-hashes --universal \
 		--python-version 3.11 --no-header --upgrade -q -o tests/readers/requirements.lock

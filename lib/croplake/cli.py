@@ -20,6 +20,7 @@ from croplake.jobs.entry import (
     guarded,
     run_named,
 )
+from croplake.model_export.entry import add_export_model_command
 from croplake.reader import TableInfo
 from croplake.summary import make_console, titled
 
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, summary in COMMAND_SUMMARIES.items():
         add_command_arguments(commands.add_parser(name, help=summary, epilog=_EXIT_CODES), name)
     add_classes_command(commands, _EXIT_CODES)
+    add_export_model_command(commands, _EXIT_CODES)
     lake = commands.add_parser("lake", help="looks at the lake and takes care of it")
     parts = lake.add_subparsers(dest="part", required=True, metavar="WHAT")
     tables = parts.add_parser("tables", help="every table: version, rows, bytes, age")

@@ -267,17 +267,23 @@ def _open(uri: str) -> tuple[pafs.FileSystem, str]:
         return pafs.LocalFileSystem(), str(local_path(uri))
     parts = urlsplit(uri)
     if parts.scheme in ("s3", "s3a"):
-        endpoint = os.environ.get("AWS_ENDPOINT_URL")
-        s3 = pafs.S3FileSystem(
-            endpoint_override=urlsplit(endpoint).netloc if endpoint else None,
-            scheme=urlsplit(endpoint).scheme if endpoint else "https",
-            region=os.environ.get("AWS_REGION"),
-        )
-        return s3, parts.netloc + parts.path
+        s3 = _s3(os.environ.get("AWS_ENDPOINT_URL"), os.environ.get("AWS_REGION"))
+        # A key may hold what ends an address' path: `#` and `?`.
+        return s3, uri.partition("://")[2]
     if parts.scheme == "hdfs":
         return _hdfs(parts.netloc), parts.path
     files, path = pafs.FileSystem.from_uri(uri)
     return files, str(path)
+
+
+@cache
+def _s3(endpoint: str | None, region: str | None) -> pafs.FileSystem:
+    """One client for all files: it keeps its connections."""
+    return pafs.S3FileSystem(
+        endpoint_override=urlsplit(endpoint).netloc if endpoint else None,
+        scheme=urlsplit(endpoint).scheme if endpoint else "https",
+        region=region,
+    )
 
 
 @cache

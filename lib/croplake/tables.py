@@ -59,6 +59,7 @@ NUM_BOXES_VALIDATION: Final = "num_boxes_validation"
 ORIGINAL_MD5_BASE64: Final = "original_md5_base64"
 ORIGINAL_SIZE_BYTES: Final = "original_size_bytes"
 ORIGINAL_URL: Final = "original_url"
+OTHER_MODEL_ID: Final = "other_model_id"
 OUTCOME: Final = "outcome"
 PARENT_MIDS: Final = "parent_mids"
 PATH: Final = "path"
@@ -78,6 +79,7 @@ ROTATION_DEG: Final = "rotation_deg"
 RUN_ID: Final = "run_id"
 SETTINGS: Final = "settings"
 SETTINGS_HASH: Final = "settings_hash"
+SLICE: Final = "slice"
 SOURCE: Final = "source"
 SOURCE_BOX_HEIGHT_PX: Final = "source_box_height_px"
 SOURCE_BOX_WIDTH_PX: Final = "source_box_width_px"
@@ -310,9 +312,11 @@ EVALUATIONS: Final = _table(
         MODEL_ID: _STRING,
         DATASET: _STRING,
         SPLIT: _STRING,
+        SLICE: _STRING,
         METRIC: _STRING,
         CATEGORY: _STRING,
         PREDICTED_CATEGORY: _STRING,
+        OTHER_MODEL_ID: _STRING,
         VALUE: _DOUBLE,
     },
 )

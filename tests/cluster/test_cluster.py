@@ -28,11 +28,10 @@ JOB_NAMES = [summary.replace("-", "_") for summary in JOB_SUMMARIES]
 _ON_LOOPBACK = ("-h", "127.0.0.1", "--webui-port", "0")
 TRAIN = {
     "weights": "none",
-    "trainable": "all",
     "alpha": 0.35,
     "input_side_px": 32,
     "dense_units": 32,
-    "epochs": 2,
+    "phases": [{"trainable": "all", "epochs": 2}],
 }
 
 
@@ -93,9 +92,18 @@ def test_two_executors_and_two_workers_give_the_same_crops_and_equal_weights(
         assert len(runs) == 7
 
 
+def gpu_option(folder: Path) -> str:
+    """What makes a worker of Spark's believe in a GPU."""
+    script = folder / "find_gpus.sh"
+    script.write_text("""#!/bin/sh\necho '{"name": "gpu", "addresses": ["5"]}'\n""")
+    script.chmod(0o755)
+    of_worker = "-Dspark.worker.resource.gpu"
+    return f"{of_worker}.amount=1 {of_worker}.discoveryScript={script}"
+
+
 @contextmanager
 def standalone_cluster(folder: Path) -> Iterator[str]:
-    """A master and two workers of one core each, on ports that the system chooses."""
+    """A master and two workers of one core and a GPU each, on ports that the system chooses."""
     launcher = Path(pyspark.__file__).parent / "bin" / "spark-class"
     package = "org.apache.spark.deploy"
     environment = os.environ | {
@@ -103,6 +111,7 @@ def standalone_cluster(folder: Path) -> Iterator[str]:
         "SPARK_LOG_DIR": str(folder),
         "SPARK_WORKER_DIR": str(folder / "work"),
         "PYSPARK_PYTHON": sys.executable,
+        "SPARK_WORKER_OPTS": gpu_option(folder),
     }
     processes: list[subprocess.Popen[Any]] = []
 
@@ -158,8 +167,22 @@ def test_every_job_runs_by_spark_submit_on_a_standalone_cluster(
         for job in JOB_NAMES:
             printed = run_outside([*submit, f"jobs/{job}.py", "--conf", conf])
             assert f"\n{job}" in f"\n{printed}", printed
+        # Each worker is given the GPU that Spark has for it; that there is none is TensorFlow's
+        # to find out.
+        gpus = ["--conf", "spark.executor.resource.gpu.amount=1"]
+        ask = ["--set", "train.gpus_per_worker=1"]
+        command = [*submit, *gpus, "jobs/train_classifier.py", "--conf", conf, *ask]
+        answer = subprocess.run(
+            command, env=outside_environment(), capture_output=True, text=True, check=False
+        )
+        assert answer.returncode == 2, answer.stdout + answer.stderr
+        assert re.search(
+            r"worker [01] was given the GPU 5, but TensorFlow finds none", answer.stderr
+        )
     runs = open_lake(settings.lake.root).dataset("runs").to_table().to_pylist()
-    assert sorted(run[t.JOB] for run in runs) == sorted(JOB_NAMES)
-    model = next(run[t.MODEL_ID] for run in runs if run[t.JOB] == "train_classifier")
+    assert sorted(run[t.JOB] for run in runs) == sorted([*JOB_NAMES, "train_classifier"])
+    model = next(
+        run[t.MODEL_ID] for run in runs if run[t.COUNTS] and run[t.JOB] == "train_classifier"
+    )
     folder = Path(settings.lake.root) / "models" / model
     assert json.loads((folder / "labels.json").read_text()) == sorted(settings.dataset.classes)

@@ -56,10 +56,9 @@ def whole_way(
             folder,
             train={
                 "weights": "none",
-                "trainable": "all",
                 "alpha": 0.35,
                 "input_side_px": 32,
-                "epochs": 2,
+                "phases": [{"trainable": "all", "epochs": 2}],
                 "dense_units": 32,
             },
             classify={"photos": [str(world.new_photos_dir)]},

@@ -247,7 +247,7 @@ def test_a_network_that_is_not_there_is_named(
 def test_an_unknown_base_and_a_torn_network_are_named_by_the_worker(
     probed: SmallLake, tmp_path: Path
 ) -> None:
-    with pytest.raises(SettingsError, match=r"imagenet:MobileNetV9: .* there are MobileNetV"):
+    with pytest.raises(SettingsError, match=r"imagenet:MobileNetV9: .*; did you mean MobileNetV2"):
         probe(probed, with_changes(probed.settings, "probe", network="imagenet:MobileNetV9"))
     torn = tmp_path / "torn.keras"
     torn.write_bytes(b"torn")

@@ -102,11 +102,11 @@ def run(spark: SparkSession, name: str, settings: Settings) -> JobContext:
     return run_job(spark, job, settings, Console(quiet=True))
 
 
-def said_by(spark: SparkSession, name: str, settings: Settings) -> str:
+def said_by(spark: SparkSession, name: str, settings: Settings, *, out: str | None = None) -> str:
     """Runs one job; what it prints."""
     job = next(job for job in JOBS if job.name == name)
     console = Console(file=io.StringIO(), width=400, record=True)
-    run_job(spark, job, settings, console)
+    run_job(spark, job, settings, console, out=out)
     return console.export_text()
 
 

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from croplake import tables as t
 from croplake.errors import InputDataError
 from croplake.fetching.http import HttpLimits
 from croplake.fetching.pacing import HostBudget
 from croplake.fetching.shares import Budgets
+from croplake.inference.photo_frames import classify, photos_frame
 from croplake.inference.photos import ClassifyRun
-from croplake.inference.spark import check_labels, classify, measure, score
+from croplake.inference.task import ClassifyTask
+from tests.colour_model import CATEGORIES, COLOURS, write_colour_model
 
-CATEGORIES = ("red", "green", "blue")
-COLOURS = [(230, 20, 20), (20, 230, 20), (20, 20, 230)]
 LIMITS = HttpLimits(
     connect_timeout_s=1,
     read_timeout_s=1,
@@ -33,18 +31,7 @@ BUDGETS = Budgets({"*": HostBudget(8)})
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    keras = pytest.importorskip("keras")
-    pooling, dense = (
-        keras.layers.GlobalAveragePooling2D(),
-        keras.layers.Dense(3, activation="softmax"),
-    )
-    network = keras.Sequential([keras.Input((None, None, 3)), pooling, dense])
-    dense.set_weights([np.eye(3) * 0.02, np.zeros(3)])
-    folder = tmp_path_factory.mktemp("model")
-    network.save(folder / "model.keras")
-    (folder / "labels.json").write_text(json.dumps(CATEGORIES))
-    (folder / "settings.json").write_text(json.dumps({"input_side_px": 32}))
-    return str(folder)
+    return write_colour_model(tmp_path_factory.mktemp("model"))
 
 
 def jpeg(label: int) -> bytes:
@@ -53,48 +40,15 @@ def jpeg(label: int) -> bytes:
     return target.getvalue()
 
 
-def examples(spark: SparkSession) -> DataFrame:
-    """20 of each category as labelled; the 20th of each looks like the next category."""
-    rows = [
-        (f"{label}-{number}", label, CATEGORIES[label], jpeg((label + (number == 19)) % 3))
-        for label in range(3)
-        for number in range(20)
-    ]
-    rows.append(("torn", 0, "red", b"torn"))
-    columns = f"{t.EXAMPLE_ID} string, {t.LABEL_INDEX} int, {t.CATEGORY} string, {t.IMAGE} binary"
-    return spark.createDataFrame(rows, columns).repartition(3)
-
-
-def test_examples_are_scored_and_added_up_where_they_are(spark: SparkSession, model: str) -> None:
-    scores = score(examples(spark), model, batch_size=7)
-    metrics = measure(scores, CATEGORIES)
-    assert metrics.confusion.tolist() == [[19, 1, 0], [0, 19, 1], [1, 0, 19]]
-    assert metrics.top1 == pytest.approx(0.95)
-    assert metrics.num_unscored == 1
-    assert metrics.num_examples == 60
-
-
-def test_labels_that_mean_something_else_to_the_model_are_refused(spark: SparkSession) -> None:
-    check_labels(examples(spark), CATEGORIES)
-    check_labels(examples(spark), (*CATEGORIES, "yellow"))
-    with pytest.raises(InputDataError, match="the dataset has 'green' as 1, 'blue' as 2;"):
-        check_labels(examples(spark), ("red", "blue", "green"))
-
-
 def test_a_missing_model_is_named_before_a_task_starts(spark: SparkSession, tmp_path: Path) -> None:
-    run = ClassifyRun("run", "m1", top=2, batch_size=2)
+    photos = photos_frame(spark, ["/a.jpg"], [], batch_size=2, with_names=False)
     with pytest.raises(InputDataError, match=r"nowhere/labels\.json"):
-        classify(
-            spark,
-            ["/a.jpg"],
-            f"{tmp_path}/nowhere",
-            run,
-            limits=LIMITS,
-            budgets=BUDGETS,
-            max_pixels=1,
-        )
-    with pytest.raises(InputDataError, match=r"nowhere/labels\.json"):
-        score(examples(spark), f"{tmp_path}/nowhere", batch_size=2)
+        classify(photos, task_of(f"{tmp_path}/nowhere", 2))
+
+
+def task_of(model: str, batch_size: int) -> ClassifyTask:
+    run = ClassifyRun("run", "m1", top=2, batch_size=batch_size, transfers=2)
+    return ClassifyTask(model, run, LIMITS, BUDGETS, num_tasks=2, max_pixels=1000)
 
 
 def test_every_photo_has_one_row_at_any_number_of_partitions(
@@ -108,8 +62,9 @@ def test_every_photo_has_one_row_at_any_number_of_partitions(
     paths.append(str(tmp_path / "gone.jpg"))
     answers = []
     for batch_size in (2, 100):
-        run = ClassifyRun("run", "m1", top=2, batch_size=batch_size, transfers=2)
-        frame = classify(spark, paths, model, run, limits=LIMITS, budgets=BUDGETS, max_pixels=1000)
+        photos = photos_frame(spark, paths, [], batch_size=batch_size, with_names=False)
+        assert photos.rdd.getNumPartitions() == (5 if batch_size == 2 else 1)
+        frame = classify(photos, task_of(model, batch_size))
         assert frame.columns == t.PREDICTIONS.columns
         rows = {row[t.PATH]: row.asDict() for row in frame.collect()}
         assert sorted(rows) == sorted(paths)
@@ -119,3 +74,20 @@ def test_every_photo_has_one_row_at_any_number_of_partitions(
     expected: list[tuple[str, str | None]] = [("ok", CATEGORIES[number % 3]) for number in range(9)]
     expected[4] = ("not_a_photo", None)
     assert answers[0] == answers[1] == [*expected, ("not_found", None)]
+
+
+def test_photos_of_lists_and_tables_are_there_once_and_know_whose_names_they_share(
+    spark: SparkSession,
+) -> None:
+    table = spark.createDataFrame([("/b/1.JPG",), ("/a/1.jpg",), ("http://h/2",)], "path string")
+    with_bytes = spark.createDataFrame([("t#x", b"bytes")], "path string, content binary")
+    photos = photos_frame(
+        spark, ["/a/1.jpg", "/a/3.jpg"], [table, with_bytes], batch_size=2, with_names=True
+    )
+    assert sorted(tuple(row) for row in photos.collect()) == [
+        ("/a/1.jpg", None, True),
+        ("/a/3.jpg", None, False),
+        ("/b/1.JPG", None, True),
+        ("http://h/2", None, False),
+        ("t#x", b"bytes", True),
+    ]

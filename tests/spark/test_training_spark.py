@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
 
-from croplake.conf import TrainConf
+from croplake.conf import PhaseConf, TrainConf
 from croplake.errors import InputDataError, SettingsError
 from croplake.training.process import digest_weights
-from croplake.training.workers import TrainingResult, train_distributed
+from croplake.training.workers import Examples, TrainingResult, train_distributed
 from tests.training_data import colour_jpeg, write_colours, write_shard
 
 LABELS = ("red", "green", "blue")
@@ -25,11 +25,10 @@ SIDE = 32
 CONF = TrainConf(
     num_workers=1,
     weights="none",
-    trainable="all",
+    phases=(PhaseConf(trainable="all", epochs=2),),
     alpha=0.35,
     input_side_px=SIDE,
     dense_units=16,
-    epochs=2,
     batch_size=8,
     shuffle_buffer=16,
 )
@@ -45,12 +44,17 @@ class Splits:
     train: list[str]
     validation: list[str]
 
+    @property
+    def examples(self) -> Examples:
+        return Examples(self.train, self.validation, LABELS, [15, 14, 14])
+
 
 @dataclass(frozen=True)
 class Run:
-    """A training and what it said while it ran."""
+    """A training, its folder, and what it said while it ran."""
 
     result: TrainingResult
+    folder: Path
     epochs: list[dict[str, float]]
 
 
@@ -78,24 +82,21 @@ def run(
 ) -> Run:
     epochs: list[dict[str, float]] = []
     folder = tmp_path_factory.mktemp("models") / f"{request.param} workers"
-    folder.mkdir()
-    folder.joinpath("history.jsonl").write_text('{"epoch": 7}\n')  # of a killed training
     result = train_distributed(
         spark,
-        CONF.model_copy(update={"num_workers": request.param}),
-        train_files=splits.train,
-        validation_files=splits.validation,
-        labels=LABELS,
+        CONF.model_copy(update={"num_workers": request.param, "tensorboard": True}),
+        splits.examples,
         output_dir=str(folder),
+        checkpoint_dir=str(folder.with_name("checkpoints")),
         on_epoch=epochs.append,
     )
     assert len(result.digests) == request.param
-    return Run(result, epochs)
+    return Run(result, folder, epochs)
 
 
 def load(run: Run, name: str) -> Any:  # noqa: ANN401
     keras = pytest.importorskip("keras")
-    return keras.models.load_model(run.result.output_dir / name, compile=False)
+    return keras.models.load_model(run.folder / name, compile=False)
 
 
 def test_all_workers_end_with_the_weights_that_are_saved(run: Run) -> None:
@@ -110,8 +111,9 @@ def test_both_model_files_answer_alike(run: Run) -> None:
 
 
 def test_the_folder_holds_model_labels_settings_and_history(run: Run) -> None:
-    folder = run.result.output_dir
+    folder = run.folder
     assert {file.name for file in folder.iterdir()} == {
+        "tensorboard",
         "model.keras",
         "model.h5",
         "labels.json",
@@ -120,9 +122,22 @@ def test_the_folder_holds_model_labels_settings_and_history(run: Run) -> None:
     }
     assert json.loads(folder.joinpath("labels.json").read_text()) == list(LABELS)
     settings = TrainConf.model_validate_json(folder.joinpath("settings.json").read_text())
-    assert settings == CONF.model_copy(update={"num_workers": len(run.result.digests)})
+    assert settings == CONF.model_copy(
+        update={"num_workers": len(run.result.digests), "tensorboard": True}
+    )
     history = json.loads(folder.joinpath("history.json").read_text())
     assert history == list(run.result.history)
+
+
+def test_tensorboard_has_the_figures_of_each_epoch(run: Run) -> None:
+    tf = pytest.importorskip("tensorflow")
+    (file,) = (run.folder / "tensorboard").iterdir()
+    found = {
+        (value.tag, event.step)
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+    }
+    assert {("epoch/loss", 1), ("epoch/validation_loss", 2)} <= found
 
 
 def test_each_epoch_is_told_once(run: Run) -> None:
@@ -153,10 +168,9 @@ def train_badly(spark: SparkSession, splits: Splits, folder: Path, **changes: ob
     train_distributed(
         spark,
         TrainConf.model_validate(CONF.model_dump() | {"num_workers": 2} | changes),
-        train_files=splits.train,
-        validation_files=splits.validation,
-        labels=LABELS,
+        splits.examples,
         output_dir=str(folder / "model"),
+        checkpoint_dir=str(folder / "checkpoints"),
     )
 
 

@@ -24,12 +24,12 @@ def write(path: Path, values: object) -> str:
 
 def test_an_unknown_key_is_named_with_file_line_and_the_nearest_known_one(tmp_path: Path) -> None:
     conf = tmp_path / "conf.yaml"
-    conf.write_text(yaml.safe_dump(MINIMAL) + "train:\n  epoch: 3\n")
+    conf.write_text(yaml.safe_dump(MINIMAL) + "train:\n  batchsize: 3\n")
     with pytest.raises(SettingsError) as error:
         load_settings(str(conf))
-    line = conf.read_text().splitlines().index("  epoch: 3") + 1
+    line = conf.read_text().splitlines().index("  batchsize: 3") + 1
     assert str(error.value) == (
-        f"{conf}:{line}: unknown key train.epoch; did you mean train.epochs?"
+        f"{conf}:{line}: unknown key train.batchsize; did you mean train.batch_size?"
     )
 
 
@@ -72,8 +72,14 @@ def test_an_unknown_key_on_the_command_line_is_named_as_such(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.epochs=0", "train.epochs: input should be greater than or equal to 1, got 0"),
-        ("train.weights=none", "weights: none needs trainable: all"),
+        ("train.seed=x", "train.seed: input should be a valid integer"),
+        ("train.phases=[{epochs: 0}]", "train.phases.0.epochs: input should be greater than or"),
+        ("train.phases=[{epoch: 1}]", "train.phases.0.epoch; did you mean train.phases.0.epochs?"),
+        ("train.phases=[]", "train.phases: "),
+        ("train.weights=none", "weights: none needs phases with trainable: all"),
+        ("train.base=MobilNetV2", "'MobilNetV2' is no network of keras.applications; did you mean"),
+        ("train.alpha=0.4", "imagenet of MobileNetV2 come with one of 0.35, 0.5, 0.75, 1.0, 1.3"),
+        ("train={base: ResNet50, alpha: 0.5}", "alpha: ResNet50 has one width"),
         ("dataset.hash_shares={train: 0.5}", "train + validation + test must be 1, got 0.7"),
         ("dataset.name=My Set", "dataset.name"),
         ("dataset.categories={a/b: [Apple]}", "dataset.categories.a/b"),
@@ -90,8 +96,8 @@ def test_an_unknown_key_on_the_command_line_is_named_as_such(tmp_path: Path) -> 
             "fetch.hosts={live.staticflickr.com: {transfers: 2}}",
             "live.staticflickr.com is paced as staticflickr.com; give that a budget",
         ),
-        ("train.epochs", "expected key.path=value"),
-        ("train.epochs=[", "the value is not YAML"),
+        ("train.seed", "expected key.path=value"),
+        ("train.seed=[", "the value is not YAML"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_place(
@@ -107,20 +113,29 @@ def test_a_wrong_value_is_refused_with_its_place(
 def test_an_override_wins_over_the_file_and_reaches_into_the_dataset_file(tmp_path: Path) -> None:
     dataset = write(tmp_path / "fruit.yaml", {"name": "fruit", "classes": ["Apple"]})
     conf = write(
-        tmp_path / "conf.yaml", {"catalog": CATALOG, "dataset": dataset, "train": {"epochs": 9}}
+        tmp_path / "conf.yaml", {"catalog": CATALOG, "dataset": dataset, "train": {"seed": 9}}
     )
     settings = load_settings(
-        conf, ["train.epochs=3", "dataset.classes=[Banana, /m/0x]", "dataset.flags.occluded=only"]
+        conf, ["train.seed=3", "dataset.classes=[Banana, /m/0x]", "dataset.flags.occluded=only"]
     )
-    assert settings.train.epochs == 3
+    assert settings.train.seed == 3
     assert settings.dataset.classes == ("Banana", "/m/0x")
     assert settings.dataset.flags.occluded == "only"
     assert settings.dataset.name == "fruit"
 
 
+def test_an_override_reaches_into_an_item_of_a_list(tmp_path: Path) -> None:
+    phases = [{"trainable": "head"}, {"trainable": "top_5", "epochs": 9}]
+    conf = write(tmp_path / "conf.yaml", MINIMAL | {"train": {"phases": phases}})
+    settings = load_settings(conf, ["train.phases.1.epochs=2"])
+    assert [phase.epochs for phase in settings.train.phases] == [10, 2]
+    with pytest.raises(SettingsError, match=r"--set train\.phases\.2\.epochs=2: 2 is no item"):
+        load_settings(conf, ["train.phases.2.epochs=2"])
+
+
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     conf = tmp_path / "conf.yaml"
-    conf.write_text(yaml.safe_dump(MINIMAL) + "train: {epochs: 1}\ntrain: {epochs: 2}\n")
+    conf.write_text(yaml.safe_dump(MINIMAL) + "train: {seed: 1}\ntrain: {seed: 2}\n")
     with pytest.raises(SettingsError, match="train stands twice"):
         load_settings(str(conf))
 
@@ -173,7 +188,7 @@ def test_the_order_of_categories_is_part_of_what_decides_a_dataset(tmp_path: Pat
 def test_settings_cannot_be_changed_once_loaded(tmp_path: Path) -> None:
     settings = load_settings(write(tmp_path / "conf.yaml", MINIMAL))
     with pytest.raises(ValueError, match="frozen"):
-        settings.train.epochs = 5
+        settings.train.seed = 5
 
 
 def test_a_host_of_ones_own_is_added_to_those_that_have_a_budget(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from croplake import tables as t
 from croplake.errors import InputDataError
 from croplake.evaluation.metrics import Metrics, evaluate, measure_tally
 from croplake.evaluation.tally import Tally
@@ -55,6 +54,13 @@ def by_loops(probabilities: Any, labels: Any, num_categories: int) -> dict[str, 
             f1.append(0.0)
         else:
             f1.append(2 * precision[-1] * recall[-1] / (precision[-1] + recall[-1]))
+    bins: list[list[tuple[float, bool]]] = [[] for _ in range(15)]
+    for row, label in zip(probabilities.tolist(), labels.tolist(), strict=True):
+        best = max(range(num_categories), key=lambda index: (row[index], -index))
+        bins[min(int(row[best] * 15), 14)].append((row[best], best == label))
+    ece = sum(
+        abs(sum(sure for sure, _ in found) - sum(is_hit for _, is_hit in found)) for found in bins
+    ) / len(labels)
     with_examples = [value for value in f1 if not math.isnan(value)]
     return {
         "loss": loss / len(labels),
@@ -65,12 +71,17 @@ def by_loops(probabilities: Any, labels: Any, num_categories: int) -> dict[str, 
         "recall": recall,
         "f1": f1,
         "confusion": confusion,
+        "ece": ece,
+        "counts": [len(found) for found in bins],
+        "confidence": [np.mean([sure for sure, _ in found]) if found else np.nan for found in bins],
+        "accuracy": [np.mean([hit for _, hit in found]) if found else np.nan for found in bins],
     }
 
 
 def assert_same(metrics: Metrics, expected: dict[str, Any]) -> None:
     for name, value in expected.items():
-        np.testing.assert_allclose(getattr(metrics, name), value, atol=1e-12, err_msg=name)
+        whose = metrics if hasattr(metrics, name) else metrics.calibration
+        np.testing.assert_allclose(getattr(whose, name), value, atol=1e-12, err_msg=name)
 
 
 @given(answers())
@@ -131,23 +142,13 @@ def test_a_certain_miss_costs_what_keras_says_it_costs() -> None:
     assert metrics.loss == pytest.approx(-math.log(1e-7))
 
 
-def test_rows_are_tidy_and_have_the_columns_of_the_table() -> None:
-    metrics = evaluate(np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]]), np.array([0, 0]), ABC)
-    rows = metrics.rows("run", "model", "fruit", "test")
-    assert all(list(row) == t.EVALUATIONS.columns for row in rows)
-    figures = {
-        (row[t.METRIC], row[t.CATEGORY], row[t.PREDICTED_CATEGORY]): row[t.VALUE] for row in rows
-    }
-    assert len(figures) == len(rows)
-    assert figures["top1", None, None] == 0.5
-    assert figures["num_examples", None, None] == 2
-    assert figures["recall", "apple", None] == 0.5
-    assert figures["recall", "banana", None] is None
-    assert figures["support", "cherry", None] == 0
-    assert {key: value for key, value in figures.items() if key[0] == "confusion"} == {
-        ("confusion", "apple", "apple"): 1.0,
-        ("confusion", "apple", "banana"): 1.0,
-    }
+def test_a_bin_holds_its_lower_edge_and_the_last_one_both() -> None:
+    sure = np.array([[3 / 15, 12 / 15, 0.0], [1.0, 0.0, 0.0], [2 / 3, 1 / 3, 0.0]])
+    found = evaluate(sure, np.array([1, 1, 0]), ABC).calibration
+    assert np.flatnonzero(found.counts).tolist() == [10, 12, 14]
+    assert found.accuracy[[10, 12, 14]].tolist() == [1.0, 1.0, 0.0]
+    assert found.bin_names[14] == "0.93 to 1.00"
+    assert found.ece == pytest.approx((1 / 3 + 0.2 + 1.0) / 3)
 
 
 def test_no_examples_are_an_error_of_the_data() -> None:

@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from croplake.evaluation.evaluated import Evaluated
+from croplake.evaluation.intervals import Interval
 from croplake.evaluation.metrics import Metrics, evaluate
 from croplake.evaluation.picture import confusion_png
 from croplake.evaluation.summary import summarize
@@ -25,7 +27,8 @@ def of_categories(num_categories: int) -> Metrics:
 def as_text(metrics: Metrics, *, max_categories: int = 40) -> str:
     console = Console(file=io.StringIO(), width=100)
     with console.capture() as capture:
-        console.print(summarize(metrics, title="m1 [test]", max_categories=max_categories))
+        evaluated = Evaluated("m1", metrics, Interval(0.5, 0.75))
+        console.print(summarize(evaluated, title="m1 [test]", max_categories=max_categories))
     return capture.get()
 
 
@@ -54,6 +57,8 @@ def test_the_table_says_every_category_and_a_dash_where_nothing_can_be_said() ->
     text = as_text(of_categories(3))
     assert "m1 [test]" in text
     assert "top-3" in text
+    assert "50.00% to 75.00%" in text
+    assert "calibration error (ECE)" in text
     assert "Kind [0] $a$" in text
     last = next(line for line in text.splitlines() if "Kind [2]" in line)
     assert [cell.strip() for cell in last.split("│")[2:6]] == ["0.000", "–", "–", "0"]

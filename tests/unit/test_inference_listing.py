@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from pathlib import Path
 
 import pytest
+from pyarrow.fs import LocalFileSystem
 
 from croplake.errors import InputDataError
 from croplake.fetching.outcome import PhotoError
 from croplake.inference.listing import list_photos
 from croplake.inference.reading import photo_loader, read_local
+from croplake.inference.stored import list_stored
 
 
 @pytest.fixture
@@ -84,8 +87,8 @@ def test_a_pattern_that_stands_for_nothing_is_named(
 def test_no_pattern_and_an_unknown_kind_of_address_say_what_is_expected() -> None:
     with pytest.raises(InputDataError, match="no photos named; expected a folder"):
         list_photos([])
-    with pytest.raises(InputDataError, match="s3a://bucket/photos: photos are not read from there"):
-        list_photos(["s3a://bucket/photos"])
+    with pytest.raises(InputDataError, match="ftp://host/photos: photos are not read from there"):
+        list_photos(["ftp://host/photos"])
 
 
 def test_a_file_name_that_is_not_unicode_comes_through_to_its_bytes(tmp_path: Path) -> None:
@@ -127,3 +130,64 @@ def test_addresses_go_to_the_getter_and_paths_to_the_disk(tmp_path: Path) -> Non
     load = photo_loader(Echo(), max_bytes=10)
     assert load("HTTPS://h/a") == b"HTTPS://h/a"
     assert load(str(tmp_path / "a")) == b"disk"
+
+
+def test_a_list_ends_its_lines_with_line_feeds_only(album: Path) -> None:
+    odd = "line\u2028separator\x0bphoto.jpg"
+    (album / "list").write_bytes(f"{album}/a.png\r\n{album}/{odd}\n".encode())
+    assert list_photos([f"@{album}/list"]) == [str(album / "a.png"), f"{album}/{odd}"]
+
+
+def test_an_address_that_cannot_be_asked_is_listed_all_the_same() -> None:
+    odd = ["http://[::1", "https:", "http://h:port/a.jpg"]
+    assert list_photos([*odd, *odd]) == odd
+
+
+def test_a_tilde_is_the_home_folder(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(album))
+    (album / "list").write_text("~/gone.jpg\n~/d*\n")
+    (album / "x[1].jpg").write_bytes(b"")
+    assert list_photos(["~/b.jpg", "~/x[1].jpg"]) == [f"{album}/b.jpg", f"{album}/x[1].jpg"]
+    assert list_photos(["@~/list"]) == [f"{album}/gone.jpg", f"{album}/deep/c.jpg"]
+
+
+def test_a_table_in_a_list_is_refused(album: Path) -> None:
+    (album / "list").write_text("delta:photos\n")
+    with pytest.raises(InputDataError, match="line 1: delta:photos: a table is named by itself"):
+        list_photos([f"@{album}/list"])
+
+
+def test_a_relative_path_that_came_from_a_table_has_a_named_reason() -> None:
+    with pytest.raises(PhotoError) as caught:
+        read_local("a.jpg", max_bytes=10)
+    assert caught.value.status == "bad_address"
+    assert "expected an absolute path" in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*.jpg", ["b#1?.jpg"]),
+        ("d*", ["deep/c.jpg", "deep/er/d.jpg"]),
+        ("**/*.jpg", ["b#1?.jpg", "deep/c.jpg", "deep/er/d.jpg"]),
+        ("**", ["a.png", "b#1?.jpg", "deep/c.jpg", "deep/er/d.jpg"]),
+        ("deep/[c-d].jp?", ["deep/c.jpg"]),
+        ("deep/**/[!c].jpg", ["deep/er/d.jpg"]),
+        (".h*", [".hidden.jpg"]),
+        ("e*", []),
+    ],
+)
+def test_a_glob_of_a_storage_means_what_a_local_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, names: list[str]
+) -> None:
+    files = ("a.png", "b#1?.jpg", "deep/c.jpg", "deep/er/d.jpg", ".hidden.jpg", "deep/.no/x.jpg")
+    for name in files:
+        file = tmp_path / "bucket" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"")
+    on_disk = [str(tmp_path / "bucket")]
+    monkeypatch.setattr("croplake.storage.on_filesystem", lambda uris: (LocalFileSystem(), on_disk))
+    assert list_stored(f"s3a://bucket/{pattern}") == [f"s3a://bucket/{name}" for name in names]
+    local = [file for file in glob.glob(f"{on_disk[0]}/{pattern}", recursive=True)]
+    found = {photo for match in local for photo in list_photos([match])} if names else set(local)
+    assert found == {f"{on_disk[0]}/{name}" for name in names}

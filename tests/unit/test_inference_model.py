@@ -9,21 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image
 
-from croplake import tables as t
 from croplake.errors import InputDataError
-from croplake.evaluation.metrics import measure_tally
-from croplake.evaluation.tally import Tally
 from croplake.fetching.outcome import PhotoError
-from croplake.inference.examples import (
-    SCORES_SCHEMA,
-    read_cells,
-    score_examples,
-    tally_scores,
-)
 from croplake.inference.model import Classifier, load_classifier, read_labels
 
 RED, GREEN, BLUE = (230, 20, 20), (20, 230, 20), (20, 20, 230)
@@ -62,16 +52,6 @@ def jpeg(colour: tuple[int, int, int], width: int = 50, height: int = 30) -> byt
 
 def solid(colour: tuple[int, int, int], width: int = 50, height: int = 30) -> Any:  # noqa: ANN401
     return np.full((height, width, 3), colour, dtype=np.uint8)
-
-
-def examples_of(images: list[bytes], labels: list[int]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pydict(
-        {
-            t.EXAMPLE_ID: pa.array([f"e{index}" for index in range(len(images))]),
-            t.LABEL_INDEX: pa.array(labels, pa.int32()),
-            t.IMAGE: pa.array(images, pa.binary()),
-        }
-    )
 
 
 def test_jpegs_and_photos_of_any_size_get_the_networks_answer(classifier: Classifier) -> None:
@@ -139,37 +119,6 @@ def test_the_file_of_a_model_stands_for_its_folder(model_folder: Path) -> None:
     assert read_labels(file) == ("red", "green", "blue")
     answer = load_classifier(file).predict_photos([solid(BLUE)])
     assert answer.argmax() == 2
-
-
-def test_examples_become_scores_and_scores_figures(classifier: Classifier) -> None:
-    images = [b"torn", jpeg(RED), jpeg(GREEN), jpeg(BLUE), jpeg(RED)]
-    labels = [0, 0, 1, 2, 1]
-    scores = list(score_examples([examples_of(images, labels)], classifier, batch_size=2))
-    table = pa.Table.from_batches(scores, SCORES_SCHEMA).to_pydict()
-    assert table[t.EXAMPLE_ID] == ["e0", "e1", "e2", "e3", "e4"]
-    assert table[t.LABEL_INDEX] == labels
-    assert table[t.STATUS] == ["broken_photo", "ok", "ok", "ok", "ok"]
-    assert table[t.PROBABILITIES][0] is None
-
-    cells = pa.Table.from_batches(tally_scores(scores, num_categories=3))
-    metrics = measure_tally(Tally.from_cells(read_cells(cells), 3), classifier.categories)
-    assert metrics.confusion.tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
-    assert (metrics.top1, metrics.num_unscored) == (0.75, 1)
-
-
-def test_an_answer_that_is_no_number_is_not_counted_as_a_guess() -> None:
-    def nan(squares: Any) -> Any:  # noqa: ANN401
-        return np.full((len(squares), 3), np.nan, np.float32)
-
-    def black(data: bytes, side_px: int) -> Any:  # noqa: ANN401
-        return np.zeros((side_px, side_px, 3))
-
-    diverged = Classifier(nan, black, ("red", "green", "blue"), 8)
-    scores = list(score_examples([examples_of([b"", b""], [0, 1])], diverged, batch_size=8))
-    assert scores[0].column(t.STATUS).to_pylist() == ["not_finite", "not_finite"]
-    cells = pa.Table.from_batches(tally_scores(scores, num_categories=3))
-    with pytest.raises(InputDataError, match="2 could not be scored"):
-        measure_tally(Tally.from_cells(read_cells(cells), 3), diverged.categories)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from PIL import Image
 
 from croplake import tables as t
 from croplake.fetching.outcome import PhotoError, Status
-from croplake.fetching.photo import decode_photo
-from croplake.inference.photos import ClassifyRun, classify_paths
+from croplake.fetching.upright import decode_upright
+from croplake.inference.photos import PHOTOS_SCHEMA, ClassifyRun, Opened, classify_photos
 from croplake.inference.reading import photo_loader
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -80,19 +80,22 @@ def load_by_name(path: str) -> bytes:
 
 
 def batch_of(paths: list[str]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pydict({t.PATH: pa.array(paths, pa.string())})
+    rows = [{t.PATH: path, "content": None, "is_shared_name": False} for path in paths]
+    return pa.RecordBatch.from_pylist(rows, schema=PHOTOS_SCHEMA)
 
 
 def classify(paths: list[str], **changes: Any) -> list[dict[str, Any]]:  # noqa: ANN401
-    run = ClassifyRun("run 1", "model 1", changes.pop("top", 2), changes.pop("batch_size", 3), 2)
-    batches = [batch_of(part) for part in (paths[:4], paths[4:])]
+    least = changes.pop("min_probability", 0.0)
+    top, batch_size = changes.pop("top", 2), changes.pop("batch_size", 3)
+    run = ClassifyRun("run 1", "model 1", top, batch_size, 2, least)
+    batches = changes.pop("batches", [batch_of(part) for part in (paths[:4], paths[4:])])
     settings: dict[str, Any] = {
         "load_bytes": load_by_name,
-        "decode": functools.partial(decode_photo, max_pixels=1_000_000, apply_exif=True),
+        "decode": functools.partial(decode_upright, max_pixels=1_000_000, least_side_px=8),
         "clock": lambda: NOW,
     }
     classifier = changes.pop("classifier", Colours())
-    out = list(classify_paths(batches, run, classifier, **(settings | changes)))
+    out = list(classify_photos(batches, run, classifier, **(settings | changes)))
     assert all(batch.schema == t.PREDICTIONS.schema for batch in out)
     return [row for batch in out for row in batch.to_pylist()]
 
@@ -216,12 +219,72 @@ def test_a_consumer_that_stops_early_does_not_make_the_rest_load(tmp_path: Path)
             yield batch_of([str(tmp_path / "a.png")] * 2)
 
     run = ClassifyRun("r", "m", top=1, batch_size=2)
-    decode = functools.partial(decode_photo, max_pixels=1000)
-    out = classify_paths(batches(), run, Colours(), load_bytes=load, decode=decode)
+    decode = functools.partial(decode_upright, max_pixels=1000, least_side_px=8)
+    out: Any = classify_photos(batches(), run, Colours(), load_bytes=load, decode=decode)
     assert next(iter(out)).num_rows == 2
-    assert len(loaded) == 2
+    out.close()
+    # The batch, and what was read ahead: the next, and what the thread had in hand.
+    assert 2 <= len(loaded) <= 5
 
 
 class _NoNetwork:
     def get(self, url: str) -> bytes:
         raise AssertionError(url)
+
+
+def test_a_best_guess_below_the_threshold_is_unsure_and_keeps_its_category() -> None:
+    rows = classify(["green.png", "grey.jpg", "letter.txt"], min_probability=0.5)
+    assert [row[t.STATUS] for row in rows] == ["ok", "unsure", "not_a_photo"]
+    assert rows[1][t.CATEGORY] == "red"
+    assert rows[1][t.PROBABILITY] == pytest.approx(1 / 3)
+    assert [row[t.STATUS] for row in classify(["grey.jpg"], min_probability=0.0)] == ["ok"]
+
+
+def test_photos_whose_bytes_are_given_are_not_read() -> None:
+    def load(path: str) -> bytes:
+        raise AssertionError(path)
+
+    rows = [("named", photo(BLUE), True), ("empty", b"", True)]
+    batch = pa.RecordBatch.from_pylist(
+        [dict(zip(PHOTOS_SCHEMA.names, row, strict=True)) for row in rows], schema=PHOTOS_SCHEMA
+    )
+    out = classify([], batches=[batch], load_bytes=load)
+    assert [(row[t.PATH], row[t.STATUS]) for row in out] == [("named", "ok"), ("empty", "empty")]
+
+
+def test_sinks_are_told_of_every_photo_with_its_row_and_bytes() -> None:
+    class Told:
+        def __init__(self) -> None:
+            self.photos: list[tuple[Opened, dict[str, Any]]] = []
+
+        def take(self, photo: Opened, row: dict[str, Any]) -> None:
+            self.photos.append((photo, row))
+
+    told = Told()
+    rows = classify(
+        ["red.jpg", "letter.txt"], sinks=[told], shrink=lambda seen: seen[:2, :2], keeps_data=True
+    )
+    assert [row[t.STATUS] for _, row in told.photos] == [row[t.STATUS] for row in rows]
+    first, second = (photo for photo, _ in told.photos)
+    assert first.data == FILES["red.jpg"]()
+    assert first.small_HWC is not None
+    assert first.small_HWC.shape == (2, 2, 3)
+    assert (second.data, second.small_HWC) == (None, None)
+
+
+def test_the_next_batch_is_read_while_the_network_has_one() -> None:
+    next_is_read = threading.Event()
+
+    def load(path: str) -> bytes:
+        if path == "http://h/2":
+            next_is_read.set()
+        return photo(RED)
+
+    class Waiting(Colours):
+        def predict(self, squares_NHWC: Any) -> Any:  # noqa: ANN401
+            assert next_is_read.wait(timeout=20)
+            return super().predict(squares_NHWC)
+
+    paths = [f"http://h/{number}" for number in range(4)]
+    rows = classify(paths, load_bytes=load, classifier=Waiting(), batch_size=2)
+    assert {row[t.STATUS] for row in rows} == {"ok"}

@@ -21,7 +21,7 @@ def modules_after_importing(module: str) -> set[str]:
     [
         "croplake.catalog.blocks",
         "croplake.fetching.batches",
-        "croplake.inference.photos",
+        "croplake.inference.task",
         "croplake.inference.examples",
         "croplake.inference.embedding",
         "croplake.examples.look_alikes",
@@ -30,6 +30,7 @@ def modules_after_importing(module: str) -> set[str]:
         "croplake.report.thumbnails",
         "croplake.export.task",
         "croplake.export.notices",
+        "croplake.model_export.process",
     ],
 )
 def test_executor_code_imports_no_pyspark(module: str) -> None:

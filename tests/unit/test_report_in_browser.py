@@ -13,7 +13,9 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 from croplake.report.dataset_page import dataset_page
+from croplake.report.predictions_page import predictions_page
 from tests.unit.dataset_figures import crop, dataset_figures
+from tests.unit.prediction_figures import prediction_figures
 
 CHROMIUM = shutil.which("chromium")
 
@@ -257,3 +259,25 @@ def test_a_long_title_is_cut_on_a_screen_and_whole_on_paper(
     assert place is not None
     assert place["height"] > 5 * 24  # of 24 px a line
     opened.page.context.close()
+
+
+def test_the_page_about_photos_opens_turns_and_can_be_read(
+    browser: Browser, tmp_path: Path
+) -> None:
+    path = tmp_path / "photos.html"
+    path.write_text(predictions_page(prediction_figures()), encoding="utf-8")
+    for scheme, width in (("light", 1280), ("dark", 360)):
+        viewport = {"width": width, "height": 800}
+        opened = open_page(browser, path, color_scheme=scheme, viewport=viewport)
+        opened.page.wait_for_load_state("networkidle")
+        assert (opened.requests, opened.complaints) == ([path.as_uri()], [])
+        assert opened.page.title() == "Photos classified by fruit-20261124 – croplake"
+        assert len(opened.visible_crops("Pear")) == 12
+        opened.page.get_by_role("button", name="Pear: next photos").click()
+        status = opened.page.get_by_role("group", name="Pear: pages").get_by_role("status")
+        assert status.inner_text() == "photos 13 to 24 of 24"
+        seen, low = opened.page.evaluate(LOW_CONTRASTS)
+        assert seen > 100
+        assert low == []
+        assert opened.page.evaluate("document.documentElement.scrollWidth") == width
+        opened.page.context.close()

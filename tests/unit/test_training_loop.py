@@ -12,22 +12,21 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from croplake.conf import AugmentConf, TrainConf
-from croplake.errors import InputDataError
+from croplake.conf import AugmentConf, PhaseConf, TrainConf
+from croplake.errors import InputDataError, SettingsError
 from croplake.training.shards import plan_shards
 from tests.training_data import colour_jpeg, write_colours, write_shard
 
 tf = pytest.importorskip("tensorflow")
 import keras  # noqa: E402
 
-from croplake.training import loop  # noqa: E402
-from croplake.training.loop import (  # noqa: E402
-    EpochRecord,
-    Trained,
-    batch_sums,
-    train_classifier,
-    weighted_loss,
-)
+from croplake.training import feeding, loop  # noqa: E402
+from croplake.training.checkpoints import Checkpoints  # noqa: E402
+from croplake.training.feeding import feed  # noqa: E402
+from croplake.training.loop import Data, EpochRecord, Trained, train_classifier  # noqa: E402
+from croplake.training.network import BASE  # noqa: E402
+from croplake.training.precision import LossScale  # noqa: E402
+from croplake.training.steps import batch_sums, weighted_loss  # noqa: E402
 from croplake.training.stream import Shard  # noqa: E402
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -36,22 +35,24 @@ SIDE = 32
 STILL = AugmentConf(rotation_deg=0, shift_frac=0, shear_frac=0, zoom_frac=0, horizontal_flip=False)
 CONF = TrainConf(
     weights="none",
-    trainable="all",
+    phases=(PhaseConf(trainable="all", epochs=10, learning_rate=4e-3),),
     alpha=0.35,
     input_side_px=SIDE,
     dense_units=64,
     dropout_frac=0,
-    epochs=10,
     batch_size=16,
-    learning_rate=4e-3,
     shuffle_buffer=64,
     augment=STILL,
 )
 NUM_TRAIN, NUM_VALIDATION = 125, 21
 
 
-def conf_with(**changes: float | AugmentConf) -> TrainConf:
-    return CONF.model_copy(update=changes)
+def conf_with(*epochs: int, learning_rate: float = 4e-3, **changes: object) -> TrainConf:
+    """The settings with phases of so many epochs, where any are named."""
+    phases = [PhaseConf(trainable="all", epochs=n, learning_rate=learning_rate) for n in epochs]
+    if phases:
+        changes["phases"] = phases
+    return TrainConf.model_validate(CONF.model_dump() | changes)
 
 
 def shard_of(file: str) -> Shard:
@@ -76,14 +77,16 @@ def run(
     validation: Shard | None = None,
     records: list[EpochRecord] | None = None,
 ) -> Trained:
-    return train_classifier(
-        tf.distribute.get_strategy(),
+    counts = [len(range(label, train.num_rows, 3)) for label in range(3)]
+    return train_on(
+        feed(conf, train=train, validation=validation, label_counts=counts, num_cores=2),
         conf,
-        train=train,
-        validation=validation,
-        num_classes=3,
         on_epoch=(records if records is not None else []).append,
     )
+
+
+def train_on(data: Data, conf: TrainConf, **options: Any) -> Trained:  # noqa: ANN401
+    return train_classifier(tf.distribute.get_strategy(), conf, data, num_classes=3, **options)
 
 
 def losses_of(probabilities: Floats, labels: Sequence[int]) -> Floats:
@@ -149,7 +152,7 @@ def test_history_has_one_record_an_epoch_with_its_figures(
 ) -> None:
     assert trained.history == records
     assert [record["epoch"] for record in records] == list(range(1, 11))
-    names = {"epoch", "loss", "accuracy", "learning_rate", "seconds", "images_per_s"}
+    names = {"epoch", "phase", "loss", "accuracy", "learning_rate", "seconds", "images_per_s"}
     for record in records:
         assert set(record) == names | {"validation_loss", "validation_accuracy"}
         assert 0 < NUM_TRAIN / record["images_per_s"] <= record["seconds"]
@@ -179,7 +182,7 @@ def test_the_last_validation_figures_are_those_of_the_model_over_every_row(
     last = trained.history[-1]
     assert last["validation_accuracy"] == (probabilities.argmax(axis=1) == labels).mean()
     assert last["validation_loss"] == pytest.approx(
-        losses_of(probabilities, labels).mean(), rel=0.05
+        losses_of(probabilities, labels).mean(), rel=0.1
     )
 
 
@@ -188,16 +191,33 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """In place of MobileNetV2 a network of 12 weights, which is quick and has no BatchNorm."""
 
     def build_tiny(conf: TrainConf, num_classes: int) -> Any:  # noqa: ANN401
-        return keras.Sequential(
-            [
-                keras.Input((None, None, 3)),
-                keras.layers.Rescaling(1 / 255),
-                keras.layers.GlobalAveragePooling2D(),
-                keras.layers.Dense(num_classes, activation="softmax"),
-            ]
-        )
+        images = keras.Input((None, None, 3), dtype="uint8")
+        inner = keras.Input((None, None, 3))
+        base = keras.Model(inner, keras.layers.Activation("linear")(inner), name=BASE)
+        pixels = keras.layers.Rescaling(1 / 255, dtype="float32")(images)
+        pooled = keras.layers.GlobalAveragePooling2D()(base(pixels))
+        softmax = keras.layers.Dense(num_classes, activation="softmax")
+        return keras.Model(images, softmax(pooled))
 
     monkeypatch.setattr(loop, "build_classifier", build_tiny)
+
+
+@pytest.fixture
+def lively(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of MobileNetV2 a small network with BatchNorm and dropout."""
+
+    def build_lively(conf: TrainConf, num_classes: int) -> Any:  # noqa: ANN401
+        images = keras.Input((None, None, 3), dtype="uint8")
+        inner = keras.Input((None, None, 3))
+        maps = keras.layers.BatchNormalization(momentum=0.8)(keras.layers.Conv2D(8, 3)(inner))
+        base = keras.Model(inner, keras.layers.Activation("relu")(maps), name=BASE)
+        pixels = keras.layers.Rescaling(1 / 255, dtype="float32")(images)
+        pooled = keras.layers.GlobalAveragePooling2D()(base(pixels))
+        dropped = keras.layers.Dropout(0.5, seed=conf.seed)(pooled)
+        softmax = keras.layers.Dense(num_classes, activation="softmax")
+        return keras.Model(images, softmax(dropped))
+
+    monkeypatch.setattr(loop, "build_classifier", build_lively)
 
 
 def weights_of(trained: Trained) -> Floats:
@@ -213,7 +233,7 @@ def start_weights() -> Floats:
 
 @pytest.mark.usefixtures("tiny")
 def test_the_same_seed_trains_the_same_weights_and_another_others(train: Shard) -> None:
-    conf = conf_with(epochs=2, augment=AugmentConf(), shuffle_buffer=8)
+    conf = conf_with(2, augment=AugmentConf(), shuffle_buffer=8)
     first = weights_of(run(conf, train))
     np.testing.assert_array_equal(first, weights_of(run(conf, train)))
     other = conf.model_copy(update={"seed": conf.seed + 1})
@@ -223,8 +243,8 @@ def test_the_same_seed_trains_the_same_weights_and_another_others(train: Shard) 
 @pytest.mark.usefixtures("tiny")
 def test_rows_that_fill_a_batch_train_nothing(tmp_path: Path) -> None:
     shard = shard_of(write_colours(tmp_path / "a.parquet", [range(5)]))
-    exact = run(conf_with(epochs=3, batch_size=5), shard)
-    filled = run(conf_with(epochs=3, batch_size=13), shard)
+    exact = run(conf_with(3, batch_size=5), shard)
+    filled = run(conf_with(3, batch_size=13), shard)
     np.testing.assert_allclose(weights_of(filled), weights_of(exact), atol=1e-5)
     for one, other in zip(filled.history, exact.history, strict=True):
         for figure in ("loss", "accuracy", "learning_rate"):
@@ -234,7 +254,7 @@ def test_rows_that_fill_a_batch_train_nothing(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("tiny")
 def test_a_step_is_adams_along_the_gradient_of_the_mean_loss(tmp_path: Path) -> None:
     shard = shard_of(write_colours(tmp_path / "a.parquet", [range(2), range(2, 4)]))
-    result = run(conf_with(epochs=1, batch_size=8, learning_rate=0.01), shard)
+    result = run(conf_with(1, batch_size=8, learning_rate=0.01), shard)
     before = start_weights()
     kernel, bias = before[:9].reshape(3, 3), before[9:]
     pictures = [np.asarray(Image.open(io.BytesIO(colour_jpeg(row)))) for row in range(4)]
@@ -252,8 +272,9 @@ def test_a_step_is_adams_along_the_gradient_of_the_mean_loss(tmp_path: Path) -> 
 
 @pytest.mark.usefixtures("tiny")
 def test_without_validation_there_are_no_validation_figures(train: Shard) -> None:
-    assert set(run(conf_with(epochs=1), train).history[0]) == {
+    assert set(run(conf_with(1), train).history[0]) == {
         "epoch",
+        "phase",
         "loss",
         "accuracy",
         "learning_rate",
@@ -273,8 +294,8 @@ def test_training_pictures_are_augmented_anew_and_validation_pictures_are_not(
         tf.py_function(lambda s: seen.append(tuple(s.numpy())), [seed], [])
         return images
 
-    monkeypatch.setattr(loop, "augment_batch", augment)
-    run(conf_with(epochs=2, batch_size=2), shard, shard)
+    monkeypatch.setattr(feeding, "augment_batch", augment)
+    run(conf_with(2, batch_size=2), shard, shard)
     # Two epochs of two batches, each with a seed of its own.
     assert len(seen) == len(set(seen)) == 4
 
@@ -290,6 +311,150 @@ def test_a_broken_picture_in_the_shards_is_an_input_error(
     broken = shard_of(write_shard(tmp_path / "a.parquet", [range(3)], picture=picture))
     said = r"^a training shard holds an example that cannot be decoded: .*; run build_examples"
     with pytest.raises(InputDataError, match=said):
-        run(conf_with(epochs=1), broken)
+        run(conf_with(1), broken)
     with pytest.raises(InputDataError, match=said):
-        run(conf_with(epochs=1), train, broken)
+        run(conf_with(1), train, broken)
+
+
+SQUARES = np.random.default_rng(5).integers(0, 256, (24, SIDE, SIDE, 3), dtype=np.uint8)
+ROW_LABELS = np.arange(24, dtype=np.int32) % 3
+SQUARES[np.arange(24), ..., ROW_LABELS] //= 3
+
+
+def arrays(
+    labels: NDArray[np.int32] = ROW_LABELS,
+    validation: list[NDArray[np.int32]] | None = None,
+    class_weights: Sequence[float] | None = None,
+) -> Data:
+    """Batches of 8 out of `SQUARES`; of validation epochs each with its own labels."""
+
+    def batches(of: NDArray[np.int32]) -> Any:  # noqa: ANN401
+        for start in range(0, 24, 8):
+            part = slice(start, start + 8)
+            yield SQUARES[part], of[part], np.ones(8, np.float32)
+
+    waiting = iter(validation or [])
+    return Data(
+        lambda epoch: batches(labels),
+        num_steps=3,
+        num_rows=24,
+        validation=None if validation is None else lambda: batches(next(waiting)),
+        class_weights=class_weights,
+    )
+
+
+WRONG = (ROW_LABELS + 1) % 3
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_phase_ends_early_and_the_best_weights_are_taken() -> None:
+    right, wrong = [ROW_LABELS], [WRONG]
+    # Best in the third epoch; from then on the labels are others, and nothing is better.
+    data = arrays(validation=right * 3 + wrong * 20)
+    stopping = {"patience": 2, "min_delta": 0}
+    trained = train_on(data, conf_with(9, early_stopping=stopping, schedule="constant"))
+    assert [record["epoch"] for record in trained.history] == [1, 2, 3, 4, 5]
+    assert trained.epoch == 3
+    shorter = train_on(arrays(), conf_with(3, schedule="constant"))
+    np.testing.assert_allclose(weights_of(trained), weights_of(shorter), atol=1e-6)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_phase_goes_on_from_the_best_weights_of_the_one_before() -> None:
+    data = arrays(validation=[ROW_LABELS] * 2 + [WRONG] * 20)
+    stopping = {"patience": 1, "min_delta": 0}
+    trained = train_on(data, conf_with(4, 4, early_stopping=stopping, schedule="constant"))
+    assert [record["phase"] for record in trained.history] == [1, 1, 1, 2]
+    assert trained.epoch == 2
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_rate_falls_where_the_validation_loss_stands_still() -> None:
+    plateau = {"patience": 1, "factor": 0.5, "min_learning_rate": 1e-3}
+    conf = conf_with(6, schedule="plateau", plateau=plateau)
+    data = arrays(validation=[ROW_LABELS] * 2 + [WRONG] * 4)
+    rates = [record["learning_rate"] for record in train_on(data, conf).history]
+    assert rates == pytest.approx([4e-3, 4e-3, 4e-3, 2e-3, 1e-3, 1e-3])
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("changes", [{"schedule": "plateau"}, {"early_stopping": {}}])
+def test_what_the_validation_loss_decides_needs_a_validation_split(changes: Any) -> None:  # noqa: ANN401
+    with pytest.raises(SettingsError, match=r"is decided by the validation loss, but the dataset"):
+        train_on(arrays(), conf_with(1, **changes))
+
+
+@pytest.mark.usefixtures("tiny")
+def test_class_weights_count_a_row_as_often_as_they_say() -> None:
+    twice = train_on(arrays(class_weights=[2.0, 2.0, 2.0]), conf_with(3))
+    once = train_on(arrays(), conf_with(3))
+    np.testing.assert_allclose(weights_of(twice), weights_of(once), atol=1e-6)
+    only_first = train_on(arrays(class_weights=[3.0, 0.0, 0.0]), conf_with(20, learning_rate=0.05))
+    assert set(np.asarray(only_first.model(SQUARES)).argmax(axis=1)) == {0}
+
+
+def test_smoothed_labels_give_a_share_to_all_categories() -> None:
+    loss = weighted_loss(*as_tensors(3), weight_sum=tf.constant(3.0), label_smoothing=0.3)
+    plain = losses_of(PROBABILITIES, LABELS)[:3]
+    evenly = -np.log(PROBABILITIES[:3]).mean(axis=1)
+    assert float(loss) == pytest.approx((0.7 * plain + 0.3 * evenly).mean(), rel=1e-5)
+
+
+class PowerCutError(Exception):
+    """What ends a training in the middle."""
+
+
+def stop_after(epoch: int) -> Any:  # noqa: ANN401
+    def on_epoch(record: EpochRecord) -> None:
+        if record["epoch"] == epoch:
+            raise PowerCutError
+
+    return on_epoch
+
+
+@pytest.mark.usefixtures("lively")
+@pytest.mark.parametrize("epoch", [1, 2, 3, 4])
+def test_a_training_that_broke_off_goes_on_as_if_it_had_not(tmp_path: Path, epoch: int) -> None:
+    """Dropout, Adam, BatchNorm, the best weights and the schedule included."""
+    conf = conf_with(2, 2, early_stopping={"patience": 5, "min_delta": 0})
+    labels = [ROW_LABELS, WRONG, ROW_LABELS, WRONG]
+    whole = train_on(arrays(validation=labels), conf)
+    kept = Checkpoints(str(tmp_path))
+    with pytest.raises(PowerCutError):
+        train_on(arrays(validation=labels), conf, checkpoints=kept, on_epoch=stop_after(epoch))
+    records: list[EpochRecord] = []
+    rest = arrays(validation=labels[epoch:])
+    resumed = train_on(rest, conf, checkpoints=kept, on_epoch=records.append)
+    assert [record["epoch"] for record in records] == [1, 2, 3, 4]
+    assert resumed.epoch == whole.epoch
+    for one, other in zip(resumed.history, whole.history, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+    np.testing.assert_allclose(weights_of(resumed), weights_of(whole), atol=1e-6)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_half_precision_leaves_out_a_step_without_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    scales: list[float] = []
+    unscaled = LossScale.unscaled
+
+    def noted(scale: Any, gradients: Any) -> Any:  # noqa: ANN401
+        answer = unscaled(scale, [g * np.float32("inf") for g in gradients])
+        tf.py_function(lambda s: scales.append(float(s)), [scale.variables[0]], [])
+        return answer
+
+    monkeypatch.setattr(LossScale, "unscaled", noted)
+    trained = train_on(arrays(), conf_with(1, precision="mixed_float16"))
+    assert np.isfinite(weights_of(trained)).all()
+    np.testing.assert_allclose(weights_of(trained), start_weights(), atol=1e-6)
+    assert scales[-1] < scales[0]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("changes", [{"xla": True}, {"precision": "mixed_bfloat16"}])
+def test_xla_and_mixed_precision_learn_the_colours_too(
+    train: Shard,
+    validation: Shard,
+    changes: Any,  # noqa: ANN401
+) -> None:
+    last = run(conf_with(8, **changes), train, validation).history[-1]
+    assert last["validation_accuracy"] > 0.9

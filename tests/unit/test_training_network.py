@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from croplake.conf import TrainConf
+from croplake.conf import PhaseConf, TrainConf
 from croplake.errors import IncompleteError, SettingsError
 
 tf = pytest.importorskip("tensorflow")
@@ -25,28 +25,38 @@ import keras  # noqa: E402
 
 from croplake.training.network import (  # noqa: E402
     BASE,
+    EMBEDDING,
     FEATURES,
     PROBABILITIES,
     build_classifier,
+    choose_trainable,
 )
+from croplake.training.training_copy import copy_for_training  # noqa: E402
 
 Model: TypeAlias = Any  # keras is untyped
 
 SIDE = 32
 NUM_CLASSES = 3
 CONF = TrainConf(
-    weights="none", trainable="all", alpha=0.35, input_side_px=SIDE, dense_units=8, dropout_frac=0
+    weights="none",
+    phases=(PhaseConf(trainable="all"),),
+    alpha=0.35,
+    input_side_px=SIDE,
+    dense_units=8,
+    dropout_frac=0,
 )
 
 
-def conf_with(**changes: str | float) -> TrainConf:
-    return TrainConf.model_validate(CONF.model_dump() | changes)
+def conf_with(*trainable: str, **changes: str | float) -> TrainConf:
+    """The settings with phases that train this, where any are named."""
+    phases = [{"trainable": what} for what in trainable] or CONF.model_dump()["phases"]
+    return TrainConf.model_validate(CONF.model_dump() | {"phases": phases} | changes)
 
 
 def bare_base(alpha: float = 0.35) -> Model:
     """MobileNetV2 as Keras makes it, with weights like a trained one's."""
     base = keras.applications.MobileNetV2(
-        include_top=False, weights=None, alpha=alpha, input_shape=(96, 96, 3), pooling="avg"
+        include_top=False, weights=None, alpha=alpha, input_shape=(96, 96, 3)
     )
     rng = np.random.default_rng(7)
     base.set_weights([rng.uniform(0.1, 1.0, weight.shape) for weight in base.get_weights()])
@@ -121,13 +131,16 @@ def test_pictures_of_any_size_and_type_become_probabilities(
     assert answer.min() >= 0
     assert np.ptp(answer, axis=0).max() > 0.01 or shape[0] == 1
     np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(classifier(pictures.astype(np.float32)), answer, atol=0.02)
+    assert classifier.inputs[0].dtype == "uint8"
     np.testing.assert_allclose(classifier.predict(pictures, verbose=0), answer, atol=1e-4)
 
 
 def test_the_base_sees_minus_one_to_one(classifier: Model) -> None:
     squares = noise(2, SIDE, SIDE, 3)
-    pooled = np.asarray(classifier.get_layer(BASE)(squares / np.float32(127.5) - 1))
+    maps = np.asarray(classifier.get_layer(BASE)(squares / np.float32(127.5) - 1))
+    pooled = maps.mean(axis=(1, 2))
+    embedder = keras.Model(classifier.input, classifier.get_layer(EMBEDDING).output)
+    np.testing.assert_allclose(embedder(squares), pooled, atol=1e-3)
     kernel, bias = classifier.get_layer(FEATURES).get_weights()
     features = np.maximum(pooled @ kernel + bias, 0)
     kernel, bias = classifier.get_layer(PROBABILITIES).get_weights()
@@ -137,9 +150,9 @@ def test_the_base_sees_minus_one_to_one(classifier: Model) -> None:
 
 
 def test_random_weights_are_refused_where_not_all_learns() -> None:
-    for trainable in ("head", "top_20"):
-        with pytest.raises(ValidationError, match="weights: none needs trainable: all"):
-            conf_with(trainable=trainable)
+    for phases in (("head",), ("all", "top_20")):
+        with pytest.raises(ValidationError, match="weights: none needs phases with trainable: all"):
+            conf_with(*phases)
 
 
 def test_with_all_everything_learns_and_batch_norm_follows_quickly(
@@ -166,9 +179,9 @@ def test_batch_norm_follows_in_training_alone(classifier: Model) -> None:
     ("trainable", "learning"),
     [
         ("head", {FEATURES, PROBABILITIES}),
-        # The last five layers: Conv_1, Conv_1_bn, out_relu and pooling; block 16's BatchNorm.
-        ("top_5", {FEATURES, PROBABILITIES, "Conv_1"}),
-        ("top_8", {FEATURES, PROBABILITIES, "Conv_1", "block_16_project"}),
+        # The last four layers: Conv_1, Conv_1_bn, out_relu; block 16's BatchNorm.
+        ("top_4", {FEATURES, PROBABILITIES, "Conv_1"}),
+        ("top_7", {FEATURES, PROBABILITIES, "Conv_1", "block_16_project"}),
     ],
 )
 def test_a_base_that_is_not_trained_whole_keeps_its_batch_norm(
@@ -177,7 +190,7 @@ def test_a_base_that_is_not_trained_whole_keeps_its_batch_norm(
     trainable: str,
     learning: set[str],
 ) -> None:
-    model = build_classifier(conf_with(weights=base_file, trainable=trainable), NUM_CLASSES)
+    model = build_classifier(conf_with(trainable, weights=base_file), NUM_CLASSES)
     assert names_of(model.trainable_variables) == learning
     assert {layer.momentum for layer in batch_norms(model)} == {0.999}
     pictures = noise(4, SIDE, SIDE, 3)
@@ -187,8 +200,10 @@ def test_a_base_that_is_not_trained_whole_keeps_its_batch_norm(
 
 
 def test_more_top_layers_than_there_are_is_refused(base_file: str) -> None:
-    with pytest.raises(SettingsError, match=r"train\.trainable: top_999: .*top_1 to top_15\d"):
-        build_classifier(conf_with(weights=base_file, trainable="top_999"), NUM_CLASSES)
+    with pytest.raises(
+        SettingsError, match=r"train\.phases: trainable: top_999: .*top_1 to top_15\d"
+    ):
+        build_classifier(conf_with("top_999", weights=base_file), NUM_CLASSES)
 
 
 def save_as(model: Model, file: Path) -> str:
@@ -215,7 +230,7 @@ def test_a_classifier_of_other_categories_gives_all_but_the_softmax(
 ) -> None:
     save_as(classifier, tmp_path / name)
     address = (tmp_path / name).as_uri()
-    model = build_classifier(conf_with(weights=address, trainable="head"), NUM_CLASSES + 2)
+    model = build_classifier(conf_with("head", weights=address), NUM_CLASSES + 2)
     for layer in (BASE, FEATURES):
         assert_same_weights(model.get_layer(layer), classifier.get_layer(layer))
     assert model.output_shape == (None, NUM_CLASSES + 2)
@@ -233,7 +248,7 @@ def test_a_bare_mobilenet_gives_the_base(
         save_weights_alone(base, file)
     else:
         save_as(base, file)
-    model = build_classifier(conf_with(weights=str(file), trainable="head"), NUM_CLASSES)
+    model = build_classifier(conf_with("head", weights=str(file)), NUM_CLASSES)
     assert_same_weights(model.get_layer(BASE), base)
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
@@ -261,7 +276,7 @@ def test_a_file_that_does_not_fill_the_base_is_refused_by_name(
     file = tmp_path / name
     save(file)
     with pytest.raises(SettingsError) as error:
-        build_classifier(conf_with(weights=str(file), trainable="head"), NUM_CLASSES)
+        build_classifier(conf_with("head", weights=str(file)), NUM_CLASSES)
     text = str(error.value)
     assert text.startswith(f"train.weights: {file} fits ")
     assert "of the 104 layers of MobileNetV2" in text
@@ -299,7 +314,7 @@ def test_imagenet_weights_come_from_keras_cache(
     name = f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_{size}_no_top.h5"
     keras_home.joinpath("models").mkdir()
     save_weights_alone(base, keras_home / "models" / name)
-    conf = conf_with(weights="imagenet", trainable="head", input_side_px=side_px)
+    conf = conf_with("head", weights="imagenet", input_side_px=side_px)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = build_classifier(conf, NUM_CLASSES)
@@ -308,17 +323,55 @@ def test_imagenet_weights_come_from_keras_cache(
 
 def test_without_network_imagenet_says_what_is_missing_and_the_ways_out(keras_home: Path) -> None:
     with pytest.raises(IncompleteError) as error:
-        build_classifier(conf_with(weights="imagenet", trainable="head"), NUM_CLASSES)
+        build_classifier(conf_with("head", weights="imagenet"), NUM_CLASSES)
     text = str(error.value)
     assert text.startswith("train.weights: imagenet: Keras could not get its MobileNetV2 weights")
     assert f"storage.googleapis.com into {keras_home}/models" in text
     assert "no network here" in text
-    assert "set train.weights to a weights file or to none" in text
+    assert "ask for a .keras file instead" in text
 
 
-def test_a_width_without_imagenet_weights_is_a_settings_error(keras_home: Path) -> None:
-    with pytest.raises(SettingsError, match=r"train\.alpha: 0\.4: .*0\.35, 0\.5, 0\.75, 1\.0"):
-        build_classifier(conf_with(weights="imagenet", trainable="head", alpha=0.4), 3)
+def test_pictures_too_small_for_the_base_are_a_settings_error() -> None:
+    conf = conf_with(base="InceptionV3", alpha=1.0)
+    with pytest.raises(SettingsError, match=r"train\.base: InceptionV3 at 32 px: .*75"):
+        build_classifier(conf, 3)
+
+
+def test_phases_open_the_base_step_by_step(base_file: str) -> None:
+    conf = conf_with("head", "top_4", "all", weights=base_file)
+    model = build_classifier(conf, NUM_CLASSES)
+    opened = []
+    for phase in conf.phases:
+        choose_trainable(model, conf, phase)
+        names = names_of(model.trainable_variables)
+        opened.append(len(names))
+        assert not names & {layer.name for layer in batch_norms(model)}
+    assert opened[0] < opened[1] < opened[2]
+    pictures = noise(4, SIDE, SIDE, 3)
+    np.testing.assert_allclose(model(pictures, training=True), model(pictures), atol=1e-6)
+
+
+def test_the_model_that_learns_is_the_saved_one_without_resizing(classifier: Model) -> None:
+    pictures = noise(4, SIDE, SIDE, 3)
+    copy = copy_for_training(classifier)
+    assert not any(isinstance(layer, keras.layers.Resizing) for layer in copy.layers)
+    np.testing.assert_allclose(copy(pictures), classifier(pictures), atol=1e-5)
+    assert_same_weights(copy, classifier)
+
+
+def test_mixed_precision_keeps_weights_pictures_and_probabilities_in_float32(
+    classifier: Model,
+) -> None:
+    mixed = copy_for_training(classifier, precision="mixed_float16")
+    assert {weight.dtype for weight in mixed.weights} == {"float32"}
+    convolutions = [
+        layer for layer in mixed.get_layer(BASE).layers if isinstance(layer, keras.layers.Conv2D)
+    ]
+    assert {layer.compute_dtype for layer in convolutions} == {"float16"}
+    assert {mixed.get_layer(n).compute_dtype for n in ("pixels", PROBABILITIES)} == {"float32"}
+    pictures = noise(4, SIDE, SIDE, 3)
+    np.testing.assert_allclose(mixed(pictures), classifier(pictures), atol=0.05)
+    assert {layer.compute_dtype for layer in classifier.get_layer(BASE).layers} == {"float32"}
 
 
 LOAD_AND_ASK = """
@@ -339,7 +392,7 @@ def test_a_saved_model_loads_with_one_line_without_croplake(
     classifier: Model,
     tmp_path: Path,
 ) -> None:
-    frozen = build_classifier(conf_with(weights=base_file, trainable="head"), NUM_CLASSES)
+    frozen = build_classifier(conf_with("head", weights=base_file), NUM_CLASSES)
     pictures = noise(3, 40, 50, 3)
     np.save(tmp_path / "pictures.npy", pictures)
     saved = {}
@@ -361,7 +414,7 @@ def test_a_saved_model_loads_with_one_line_without_croplake(
 
 SHARED_BATCH_NORM = """
 import keras, numpy as np, tensorflow as tf
-from croplake.training.batch_norm import share_batch_norm
+from croplake.training.training_copy import copy_for_training
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -374,7 +427,7 @@ with strategy.scope():
     inner = keras.Sequential([keras.Input((5, 4, 6)), layer])
     plain = keras.Sequential([keras.Input((5, 4, 6)), inner])
     layer.set_weights([rng.uniform(0.5, 2, 6) for _ in range(4)])
-    shared = share_batch_norm(plain)
+    shared = copy_for_training(plain, shares_batch_norm=True)
 
 def step(model, pictures, factors):
     with tf.GradientTape() as tape:

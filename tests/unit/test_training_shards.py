@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from croplake.errors import InputDataError
-from croplake.training.shards import ShardPlan, plan_shards, require_work_for_all
+from croplake.errors import IncompleteError, InputDataError
+from croplake.training.shards import ShardPlan, plan_shards, require_work_for_all, shard_error
 from tests.training_data import write_shard
 
 GROUPS = st.lists(st.integers(0, 50), min_size=1, max_size=20).map(tuple)
@@ -37,10 +39,38 @@ def test_the_row_groups_stand_in_the_order_of_the_file_list(tmp_path: Path) -> N
     first = write_shard(folder / "b.parquet", [range(5), range(3)])
     second = write_shard(folder / "a.parquet", [range(7)])
     assert "%3D" in first
-    assert plan_shards([first, second], 2) == ShardPlan((5, 3, 7), 2)
-    assert plan_shards([str(folder / "a.parquet"), first], 1) == ShardPlan((7, 5, 3), 1)
+    assert plan_shards([first, second], 2).group_rows == (5, 3, 7)
+    assert plan_shards([str(folder / "a.parquet"), first], 1).group_rows == (7, 5, 3)
     assert plan_shards([], 3) == ShardPlan((), 3)
     assert plan_shards([], 3).num_rows == 0
+
+
+def test_the_largest_row_group_is_known_in_bytes(tmp_path: Path) -> None:
+    small = write_shard(tmp_path / "a.parquet", [range(1)])
+    large = write_shard(tmp_path / "b.parquet", [range(1), range(50), range(1)])
+    footer = pq.read_metadata(tmp_path / "b.parquet")
+    largest = footer.row_group(1).total_byte_size
+    assert largest > 50 * 500
+    assert plan_shards([small, large], 1).largest_group_bytes == largest
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file"), InputDataError),
+        (PermissionError(errno.EACCES, "Permission denied"), InputDataError),
+        (OSError("Couldn't deserialize thrift"), InputDataError),
+        (OSError("When reading information for key: AWS Error ACCESS_DENIED"), InputDataError),
+        (ValueError("Parquet magic bytes not found in footer"), InputDataError),
+        (OSError(errno.EIO, "Input/output error"), IncompleteError),
+        (OSError("AWS Error NETWORK_CONNECTION during GetObject operation"), IncompleteError),
+    ],
+)
+def test_only_what_may_pass_is_worth_another_try(error: Exception, kind: type) -> None:
+    told = shard_error("s3a://lake/a.parquet", error)
+    assert type(told) is kind
+    assert str(told).startswith("s3a://lake/a.parquet: ")
+    assert str(error) in str(told)
 
 
 @pytest.mark.parametrize(("group_rows", "filled"), [((9, 9), 2), ((9, 9, 0), 2), ((), 0)])

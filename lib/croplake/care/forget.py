@@ -16,6 +16,7 @@ from croplake.care.pins import find_readers
 from croplake.care.vacuum import TABLES_WITH_BYTES, VacuumPlan, plan_vacuum, vacuum
 from croplake.errors import IncompleteError, SettingsError
 from croplake.examples.layout import read_layout, writer_properties
+from croplake.inference.csv_out import PREDICTIONS_CSV, drop_rows
 from croplake.inference.neighbour_index import drop_indexes
 from croplake.jobs.context import Job, JobContext
 from croplake.jobs.pages import REPORTS
@@ -46,8 +47,9 @@ def forget_job(image_ids: Sequence[str], *, at_once: bool = False) -> Job:
     - The catalog (`photos`, `boxes`) stays: it is a copy of lists that others publish, and would be
       back with the next `ingest_catalog`.
     - `evaluations` are counts over a whole split, from which no photo can be told; they stay.
-      `predictions` are answers about files that the lake's user named by path, not about photos of
-      the catalog; they hold no bytes, and stay.
+    - `predictions`, and their CSVs in the lake: rows whose path has the photo's id in it, or is the
+      photo's address, go. What else the lake's user had classified is known by its path alone, and
+      stays; so do the copies of `--sort-into`, which are the user's.
     - A model keeps what it has learned: only training anew makes it forget. Those that were trained
       on the photo are named.
 
@@ -75,6 +77,7 @@ def forget_job(image_ids: Sequence[str], *, at_once: bool = False) -> Job:
             t.EMBEDDINGS,
             t.EXAMPLES,
             t.CROPS,
+            t.PREDICTIONS,
         ),
         conf_of=lambda settings: ids,
         of_dataset=False,
@@ -98,6 +101,7 @@ def _forget(context: JobContext, *, image_ids: list[str], at_once: bool) -> None
     for table in (t.NEAR_DUPLICATES, t.EMBEDDINGS, t.EXAMPLES, t.CROPS):
         if context.lake.exists(table):
             _delete(context, table, is_theirs)
+    _forget_predictions(context, image_ids, is_theirs)
     summary.print_counts(context.console, "forget: rows", context.counts)
     unknown = [image_id for image_id in image_ids if image_id not in known]
     if unknown:
@@ -108,6 +112,24 @@ def _forget(context: JobContext, *, image_ids: list[str], at_once: bool) -> None
     drop_indexes(context.lake.path(t.EMBEDDINGS))
     _name_exports(context, is_theirs)
     _settle_bytes(context, frozenset(image_ids), at_once=at_once)
+
+
+def _forget_predictions(context: JobContext, image_ids: Sequence[str], is_theirs: str) -> None:
+    """Answers about the photos, in the table and in its CSVs."""
+    if not context.lake.exists(t.PREDICTIONS):
+        return
+    marks = list(image_ids)
+    if context.lake.exists(t.PHOTOS):
+        addresses = context.lake.scan(t.PHOTOS).where(is_theirs)
+        rows = addresses.select(t.ORIGINAL_URL, t.THUMBNAIL_URL).collect()
+        marks += [address for row in rows for address in row if address]
+    quoted = ", ".join(
+        "'{}'".format(mark.replace("\\", "\\\\").replace("'", "\\'")) for mark in marks
+    )
+    _delete(context, t.PREDICTIONS, f"exists(array({quoted}), mark -> contains({t.PATH}, mark))")
+    for file in storage.list_files(storage.join(context.lake.root, PREDICTIONS_CSV)):
+        if drop_rows(file, marks):
+            context.console.print(f"rows removed, they were theirs: {file}", soft_wrap=True)
 
 
 def _remove_pages(context: JobContext, image_ids: Iterable[str]) -> None:

@@ -8,8 +8,8 @@ from typing import Final
 
 from croplake import storage
 from croplake.care.pins import Pin
-from croplake.jobs.train_classifier import model_folder
 from croplake.lake import Lake
+from croplake.models import model_folder
 
 _NOTE: Final = "forgotten.json"
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from croplake import storage, summary
 from croplake import tables as t
+from croplake.care.abandoned import remove_abandoned
 from croplake.care.compaction import LAID_OUT, Compaction, compact, plan_compaction
 from croplake.care.log import plan_log, trim_log
 from croplake.care.losses import note_losses
@@ -77,6 +78,14 @@ def maintain(context: JobContext, *, dry_run: bool = False) -> None:
             report.done[table.name] = done
             context.counts[f"{table.name}: files removed"] = len(done.removed)
     _print(context.console, lake.root, report, dry_run=dry_run)
+    hours = context.settings.maintain.retention_hours
+    for folder in remove_abandoned(lake, context.run_id, retention_hours=hours, dry_run=dry_run):
+        verb = "would be removed" if dry_run else "removed"
+        context.console.print(
+            f"checkpoints of a training that broke off, {verb}: {folder}",
+            highlight=False,
+            soft_wrap=True,
+        )
     _end(report)
 
 

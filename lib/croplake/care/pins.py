@@ -10,9 +10,9 @@ from croplake import storage
 from croplake import tables as t
 from croplake.errors import InputDataError
 from croplake.jobs.train_classifier import JOB as TRAIN
-from croplake.jobs.train_classifier import model_folder
 from croplake.lake import Lake
 from croplake.locks import living_runs
+from croplake.models import model_folder
 from croplake.tables import Table
 
 Run = dict[str, Any]

@@ -115,13 +115,32 @@ def _apply(source: _Source, override: str, *, below: str | None = None) -> None:
         raise SettingsError(f"--set {override}: the value is not YAML: {error}") from None
     if below is not None:
         path = path[1:]
-    place = source.values
+    place: Any = source.values
     for key in path[:-1]:
-        if not isinstance(place.get(key), dict):
-            place[key] = {}
-        place = place[key]
-    place[path[-1]] = value
+        place = _step_into(place, key, override)
+    if isinstance(place, list):
+        place[_index(place, path[-1], override)] = value
+    else:
+        place[path[-1]] = value
     source.places[path] = f"--set {override}"
+
+
+def _step_into(place: Any, key: str, override: str) -> Any:  # noqa: ANN401  # what YAML holds
+    """The mapping or list below a key; a mapping where there is none."""
+    if isinstance(place, list):
+        return place[_index(place, key, override)]
+    if not isinstance(place.get(key), dict | list):
+        place[key] = {}
+    return place[key]
+
+
+def _index(items: list[Any], key: str, override: str) -> int:
+    if not key.isdecimal() or int(key) >= len(items) or not isinstance(items[int(key)], dict):
+        raise SettingsError(
+            f"--set {override}: {key} is no item of the list of {len(items)} that the settings "
+            "have there, counted from 0"
+        )
+    return int(key)
 
 
 def _explain(item: dict[str, Any], sources: dict[KeyPath, _Source]) -> str:
@@ -152,6 +171,8 @@ def _did_you_mean(path: KeyPath, known: Sequence[str]) -> str:
 def _known_keys(above: KeyPath) -> list[str]:
     model: type[BaseModel] | None = Settings
     for key in above:
+        if key.isdecimal():  # an item of a list
+            continue
         field = model.model_fields.get(key) if model else None
         model = _model_of(field.annotation) if field else None
     return list(model.model_fields) if model else []

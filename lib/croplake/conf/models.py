@@ -21,8 +21,10 @@ from croplake.conf.fields import (
     PositiveInt,
 )
 from croplake.fetching.addresses import host_key
+from croplake.training.bases import find_base
 
 SourceName = Literal["at_hand", "mirror", "original", "thumbnail"]
+Quantization = Literal["none", "float16", "dynamic"]
 
 
 class LakeConf(ConfModel):
@@ -231,29 +233,89 @@ class AugmentConf(ConfModel):
     """Mirrored left to right every other time."""
 
 
+class PhaseConf(ConfModel):
+    """Epochs in which the same layers learn."""
+
+    trainable: str = Field(default="head", pattern=r"^(head|all|top_[1-9][0-9]*)$")
+    """What learns: `head`, `top_N` (the head and the base's last N layers), `all`. BatchNorm learns
+    only where every phase is `all`; else it keeps its statistics."""
+    epochs: PositiveInt = 10
+    """Passes over the training split, at most."""
+    learning_rate: PositiveFloat = 1e-3
+    """Rate at the phase's start."""
+
+
+class PlateauConf(ConfModel):
+    """`schedule: plateau`: the rate falls where the validation loss does not."""
+
+    patience: PositiveInt = 2
+    """Epochs without a lower validation loss before the rate falls."""
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """What the rate is multiplied by."""
+    min_learning_rate: Annotated[float, Field(ge=0)] = 1e-6
+    """The rate does not fall below."""
+
+
+class EarlyStoppingConf(ConfModel):
+    """Ends a phase that learns no more; the weights are then those of the best epoch."""
+
+    patience: PositiveInt = 3
+    """Epochs without a lower validation loss before the phase ends."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """A validation loss counts as lower if it is so by more than this."""
+
+
 class TrainConf(ConfModel):
     """Training of the classifier."""
 
     num_workers: PositiveInt = 1
-    """Spark barrier tasks that train together."""
+    """Workers that train together."""
+    launch: Literal["spark", "processes"] = "spark"
+    """`spark`: each worker is a task of a barrier stage; `processes`: processes on the driver's
+    machine."""
+    gpus_per_worker: Annotated[int, Field(ge=0)] = 0
+    """GPUs of a worker, which Spark must have to give (`spark.executor.resource.gpu.amount`); 0: a
+    worker takes one of its machine's, where there are any."""
+    threads_per_worker: PositiveInt | None = None
+    """Cores that a worker computes with; null is its share of its machine's."""
+    max_attempts: PositiveInt = 3
+    """How often a training is begun in a run: after a worker has died, from the last complete
+    epoch."""
+    base: str = "MobileNetV2"
+    """The network below the head: a name of `keras.applications`."""
+    alpha: Annotated[float, Field(ge=0.25, le=2.0)] = 1.0
+    """Width of a MobileNet; others have one width."""
     weights: str = "imagenet"
     """`imagenet`, `none` (random), or the path of a `.keras`/`.h5`/`.weights.h5` file."""
-    trainable: str = Field(default="head", pattern=r"^(head|all|top_[1-9][0-9]*)$")
-    """What learns: `head`, `top_N` (the head and the base's last N layers), `all`."""
-    alpha: Annotated[float, Field(ge=0.35, le=1.4)] = 1.0
-    """Width of MobileNetV2."""
+    phases: tuple[PhaseConf, ...] = Field(default=(PhaseConf(),), min_length=1)
+    """What learns, in which order."""
     input_side_px: Annotated[int, Field(ge=32, le=1024)] = 224
     """Side of the square the network sees."""
-    dense_units: PositiveInt = 1024
-    """Units of the layer before the softmax."""
+    dense_units: Annotated[int, Field(ge=0)] = 1024
+    """Units of the layer before the softmax; 0 leaves it out."""
     dropout_frac: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Dropout before the softmax."""
-    epochs: PositiveInt = 10
-    """Passes over the training split."""
     batch_size: PositiveInt = 64
     """Examples of one worker's step."""
-    learning_rate: PositiveFloat = 1e-3
-    """Rate at the start; it falls to 0 along a cosine."""
+    class_balance: Literal["none", "weights", "sampling"] = "none"
+    """`weights`: an example counts by the inverse of its category's size; `sampling`: rare
+    categories are drawn as often as others."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the label that all categories get evenly."""
+    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    """How the rate of a phase goes: to 0 along a cosine, down where the validation loss stands
+    still, or not at all."""
+    plateau: PlateauConf = PlateauConf()
+    """Of `schedule: plateau`."""
+    early_stopping: EarlyStoppingConf | None = None
+    """When a phase ends early; null: never, and the last epoch's weights are kept."""
+    precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = "auto"
+    """Of the arithmetic; `auto` is mixed on GPUs that gain by it, else float32. Saved models are
+    float32."""
+    xla: bool = False
+    """Whether XLA compiles the network; on CPUs it is slower."""
+    tensorboard: bool = False
+    """Whether the figures of each epoch are also written for TensorBoard, beside the model."""
     seed: int = 17
     """Seed of the weights, the order and the augmentation."""
     augment: AugmentConf = AugmentConf()
@@ -262,13 +324,42 @@ class TrainConf(ConfModel):
     """Examples among which each next one is drawn."""
     reader_threads: PositiveInt = 2
     """Petastorm reader threads of a worker."""
+    reader_bytes: Annotated[int, Field(ge=24 * 1024 * 1024)] = 128 * 1024 * 1024
+    """Greatest size of the row groups that a worker's readers hold; fewer threads read where it
+    would be more."""
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs of all phases, at most."""
+        return sum(phase.epochs for phase in self.phases)
+
+    @property
+    def learns_batch_norm(self) -> bool:
+        """Whether BatchNorm learns: nothing was kept frozen around it."""
+        return all(phase.trainable == "all" for phase in self.phases)
 
     @model_validator(mode="after")
     def _random_weights_train_all(self) -> TrainConf:
-        if self.weights == "none" and self.trainable != "all":
+        others = [phase.trainable for phase in self.phases if phase.trainable != "all"]
+        if self.weights == "none" and others:
             raise ValueError(
-                "weights: none needs trainable: all (random layers must learn), "
-                f"got {self.trainable}"
+                "weights: none needs phases with trainable: all (random layers must learn), "
+                f"got {others[0]}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _base_has_this_width(self) -> TrainConf:
+        base = find_base(self.base)
+        if not base.has_alpha and self.alpha != 1.0:
+            raise ValueError(
+                f"alpha: {self.base} has one width; leave alpha out, or take a MobileNet"
+            )
+        if base.has_alpha and self.weights == "imagenet" and self.alpha not in base.imagenet_alphas:
+            widths = ", ".join(map(str, base.imagenet_alphas))
+            raise ValueError(
+                f"alpha: {self.alpha}: weights: imagenet of {self.base} come with one of {widths}; "
+                "take one of these, or other weights"
             )
         return self
 
@@ -277,22 +368,48 @@ class EvaluateConf(ConfModel):
     """Evaluation of a model."""
 
     model: str = "latest"
-    """Model id, or `latest`: the dataset's newest."""
+    """Model id, or `latest`: the dataset's newest whose files are there."""
+    ensemble: tuple[str, ...] = ()
+    """Model ids that are evaluated as one instead of `model`: the mean of their probabilities."""
+    compare_with: str | None = None
+    """Model id to compare with on the same examples, by a paired test; null compares nothing."""
     split: Literal["train", "validation", "test"] = "test"
     """Split it is measured on."""
     batch_size: PositiveInt = 256
     """Examples of a step."""
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
+    """How often photos are drawn anew for a 95 % interval."""
+    seed: int = 17
+    """Seed of these draws."""
+    pictures: NotNegative = 24
+    """Pictures on the page: most confident mistakes, and of a comparison, what only one has right;
+    so many of each at most."""
+    picture_bytes: PositiveInt = 5_000_000
+    """Bytes of all these pictures in the page."""
+    thumbnail_side_px: Annotated[int, Field(ge=16, le=1024)] = 128
+    """Greatest side of a picture in the page; larger ones are scaled down."""
+
+    @field_validator("ensemble")
+    @classmethod
+    def _several_models(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        if len(models) == 1 or len(set(models)) != len(models):
+            raise ValueError(f"expected two or more distinct model ids, got {list(models)}")
+        return models
 
 
 class ClassifyConf(ConfModel):
     """Classification of new photos."""
 
     photos: tuple[str, ...] = ()
-    """Folders, globs, files or http(s) addresses; `@FILE` reads a list of them, one a line."""
+    """Folders, globs or files, local or `s3a://`; http(s) addresses; `@FILE` reads a list of them,
+    one a line; `delta:TABLE#COLUMN` takes a Delta table's column of paths, addresses or bytes."""
     model: str = "latest"
     """Model id, path of a `.keras` file, or `latest`."""
-    batch_size: PositiveInt = 64
-    """Photos of one prediction."""
+    min_probability: Fraction = 0.5
+    """A photo whose best guess is below this has the status `unsure` instead of `ok`; 0 decides
+    every photo."""
+    batch_size: PositiveInt = 16
+    """Photos of one prediction; small ones stay in a core's cache, a GPU wants hundreds."""
     transfers_per_task: PositiveInt = 4
     """Photos that a task reads or downloads, and decodes, at once."""
     top: PositiveInt = 5
@@ -357,6 +474,14 @@ class ExportConf(ConfModel):
     min_shards: PositiveInt = 1
     """Shards that a split's rows are dealt to at least, so that many readers have something to
     read; where rows are few, some stay empty and are not written."""
+
+
+class ExportModelConf(ConfModel):
+    """The files that `export-model` writes."""
+
+    quantization: Quantization = "none"
+    """Weights of the `.tflite` file: `none` as trained, `float16` half the size, `dynamic` a
+    quarter (8 bits) and answers that differ."""
 
 
 class MaintainConf(ConfModel):
@@ -424,6 +549,8 @@ class Settings(ConfModel):
     """Pages."""
     export: ExportConf = ExportConf()
     """Taking datasets away."""
+    export_model: ExportModelConf = ExportModelConf()
+    """Taking models away."""
     maintain: MaintainConf = MaintainConf()
     """Care of the lake."""
     miniature: MiniatureConf | None = None

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic_core import PydanticUndefined
 
@@ -23,8 +23,8 @@ Generated from the models in `lib/croplake/conf/` by `make reference`; do not ed
 
 A configuration is one YAML file (`local.yaml` runs the miniature world, `sample.yaml` a few classes
 of the real validation subset, `cluster.yaml` everything). Unknown keys are errors. Any key can be
-overridden on the command line: `--set train.epochs=3 --set 'fetch.sources=[original]'`. Relative
-paths are relative to the working directory.
+overridden on the command line: `--set train.phases.0.epochs=3 --set 'fetch.sources=[original]'`.
+Relative paths are relative to the working directory.
 
 Editors that know YAML (through yaml-language-server: VS Code, Neovim, …) complete and check a file
 whose first line names its schema, `settings.schema.json` or `dataset.schema.json` beside this page:
@@ -84,6 +84,8 @@ def _inner_model(annotation: Any) -> type[ConfModel] | None:  # noqa: ANN401  # 
 def _default(value: Any, part: type[ConfModel] | None) -> str:  # noqa: ANN401  # any default
     if value is PydanticUndefined:
         return "required"
+    if isinstance(value, tuple):
+        return f"`{json.dumps([item.model_dump() if part else item for item in value])}`"
     if part is not None:
         return "null" if value is None else "see below"
     return f"`{json.dumps(value, ensure_ascii=False)}`"
@@ -94,7 +96,8 @@ def _type(
 ) -> str:
     if part is not None:
         anchor = re.sub(r"[^a-z0-9_-]", "", ".".join(path))
-        return f"[mapping](#{anchor})"
+        of = f"[mapping](#{anchor})"
+        return f"list of {of}s" if get_origin(model.model_fields[name].annotation) is tuple else of
     return _describe(model.model_json_schema()["properties"][name]).replace("|", "\\|")
 
 

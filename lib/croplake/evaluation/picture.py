@@ -13,8 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, PowerNorm
 from matplotlib.figure import Figure
 
+from croplake.evaluation.answers import Counts, Floats
 from croplake.evaluation.metrics import Metrics
-from croplake.evaluation.tally import Counts, Floats
 
 _DPI: Final = 120
 _MAX_WITH_COUNTS: Final = 25

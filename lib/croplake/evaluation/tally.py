@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float64]
-Counts: TypeAlias = NDArray[np.int64]
-AnyFloats: TypeAlias = NDArray[np.floating[Any]]
-AnyInts: TypeAlias = NDArray[np.integer[Any]]
+from croplake.evaluation.answers import Answers, AnyFloats, AnyInts, Counts, Floats
 
 MIN_PROBABILITY: Final = 1e-7
 """Less counts as this much in the cross-entropy, as in Keras; a certain miss costs 16.1, not ∞."""
 TOP: Final = 5
+NUM_BINS: Final = 15
+"""Equally wide intervals of the best guess's probability, for calibration."""
 
 _LOSS_SUM: Final = "loss_sum"
 _TOP1_HITS: Final = "top1_hits"
 _TOP5_HITS: Final = "top5_hits"
 _NUM_UNSCORED: Final = "num_unscored"
+_NUM_NOT_FINITE: Final = "num_not_finite"
+_SUMS: Final = (_LOSS_SUM, _TOP1_HITS, _TOP5_HITS, _NUM_UNSCORED, _NUM_NOT_FINITE)
 _CONFUSION: Final = "confusion"
+_BINS: Final = ("bin_examples", "bin_confidence", "bin_hits")
+"""Cells of the bins, in the order of the rows of `Tally.bins`; the bin stands in `label_index`."""
 
 
 class Cell(NamedTuple):
@@ -30,7 +32,7 @@ class Cell(NamedTuple):
 
     Attributes:
         name: what is counted.
-        label_index: row of the confusion matrix, -1 for any other number.
+        label_index: row of the confusion matrix, or the bin; -1 for any other number.
         predicted_index: its column, -1 for any other number.
         value: the count, or the sum.
     """
@@ -49,55 +51,60 @@ class Tally:
         loss_sum: cross-entropies added up, in nats.
         top1_hits: examples whose category is the best guess.
         top5_hits: examples whose category is among the five best (all, where there are fewer).
-        num_unscored: examples without probabilities; they are in no other number.
+        num_unscored: examples whose picture could not be shown to the model.
+        num_not_finite: examples whose answer is no number; neither these nor the unscored are in
+            any other number.
         confusion: int64, shape (C, C), row = true category, column = best guess.
+        bins: float64, shape (3, NUM_BINS): examples, their confidences added up, and hits, by the
+            probability of the best guess; a bin holds its lower edge, the last one both.
     """
 
     loss_sum: float
     top1_hits: int
     top5_hits: int
     num_unscored: int
+    num_not_finite: int
     confusion: Counts
+    bins: Floats
 
     @staticmethod
     def of(probabilities_NC: AnyFloats, labels_N: AnyInts, *, num_unscored: int = 0) -> Tally:
-        """Counts a batch.
+        """Counts a batch of probabilities; see `Answers.of`, whose errors it raises."""
+        answers = Answers.of(probabilities_NC, labels_N)
+        return Tally.of_answers(answers, probabilities_NC.shape[1], num_unscored=num_unscored)
 
-        Among equal probabilities the category of the lower index counts as the better guess, for
-        top-1, top-5 and the confusion matrix alike.
+    @staticmethod
+    def of_answers(
+        answers: Answers, num_categories: int, *, num_unscored: int = 0, num_not_finite: int = 0
+    ) -> Tally:
+        """Counts answers.
 
         Args:
-            probabilities_NC: float, shape (N, C); N may be 0.
-            labels_N: int, shape (N,), indices of the true categories.
-            num_unscored: further examples that have no probabilities.
-
-        Returns:
-            The batch's tally.
-
-        Raises:
-            ValueError: the shapes do not fit, a label is no index of a category, or a probability
-                is not a finite number.
+            answers: of N examples; N may be 0.
+            num_categories: C.
+            num_unscored: further examples whose picture could not be shown to the model.
+            num_not_finite: further examples whose answer is no number.
         """
-        _check(probabilities_NC, labels_N)
-        probabilities = np.asarray(probabilities_NC, dtype=np.float64)
-        labels = np.asarray(labels_N, dtype=np.int64)
-        num_categories = probabilities.shape[1]
-        of_label = probabilities[np.arange(len(labels)), labels]
-        ranks = _ranks(probabilities, labels, of_label)
-        cells = labels * num_categories + probabilities.argmax(axis=1)
+        cells = answers.labels * num_categories + answers.predicted
         counts = np.bincount(cells, minlength=num_categories**2)
+        is_hit = answers.ranks < 1
+        places = np.clip((answers.confidences * NUM_BINS).astype(np.int64), 0, NUM_BINS - 1)
+        weights = (np.ones(len(answers)), answers.confidences, is_hit.astype(np.float64))
         return Tally(
-            loss_sum=float(-np.log(of_label.clip(MIN_PROBABILITY, 1)).sum()),
-            top1_hits=int((ranks < 1).sum()),
-            top5_hits=int((ranks < TOP).sum()),
+            loss_sum=float(-np.log(answers.label_probabilities.clip(MIN_PROBABILITY, 1)).sum()),
+            top1_hits=int(is_hit.sum()),
+            top5_hits=int((answers.ranks < TOP).sum()),
             num_unscored=num_unscored,
+            num_not_finite=num_not_finite,
             confusion=counts.reshape(num_categories, num_categories).astype(np.int64),
+            bins=np.stack([np.bincount(places, each, minlength=NUM_BINS) for each in weights]),
         )
 
     @staticmethod
     def empty(num_categories: int) -> Tally:
         """The tally of no examples."""
-        return Tally(0.0, 0, 0, 0, np.zeros((num_categories, num_categories), dtype=np.int64))
+        confusion = np.zeros((num_categories, num_categories), dtype=np.int64)
+        return Tally(0.0, 0, 0, 0, 0, confusion, np.zeros((len(_BINS), NUM_BINS)))
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -105,7 +112,9 @@ class Tally:
             self.top1_hits + other.top1_hits,
             self.top5_hits + other.top5_hits,
             self.num_unscored + other.num_unscored,
+            self.num_not_finite + other.num_not_finite,
             self.confusion + other.confusion,
+            self.bins + other.bins,
         )
 
     @property
@@ -114,22 +123,27 @@ class Tally:
         return int(self.confusion.sum())
 
     def cells(self) -> Iterator[Cell]:
-        """The tally as numbers to add up elsewhere; empty cells of the matrix are left out."""
+        """The tally as numbers to add up elsewhere; those of a matrix that are 0 are left out."""
         yield Cell(_LOSS_SUM, -1, -1, self.loss_sum)
         yield Cell(_TOP1_HITS, -1, -1, self.top1_hits)
         yield Cell(_TOP5_HITS, -1, -1, self.top5_hits)
         yield Cell(_NUM_UNSCORED, -1, -1, self.num_unscored)
+        yield Cell(_NUM_NOT_FINITE, -1, -1, self.num_not_finite)
         for row, column in np.argwhere(self.confusion):
             yield Cell(_CONFUSION, int(row), int(column), int(self.confusion[row, column]))
+        for row, place in np.argwhere(self.bins):
+            yield Cell(_BINS[row], int(place), -1, float(self.bins[row, place]))
 
     @staticmethod
     def from_cells(cells: Iterable[Cell], num_categories: int) -> Tally:
         """Adds up cells of any number of tallies; the opposite of `cells`."""
-        sums = {_LOSS_SUM: 0.0, _TOP1_HITS: 0.0, _TOP5_HITS: 0.0, _NUM_UNSCORED: 0.0}
-        confusion = np.zeros((num_categories, num_categories), dtype=np.int64)
+        sums = dict.fromkeys(_SUMS, 0.0)
+        total = Tally.empty(num_categories)
         for cell in cells:
             if cell.name == _CONFUSION:
-                confusion[cell.label_index, cell.predicted_index] += int(cell.value)
+                total.confusion[cell.label_index, cell.predicted_index] += int(cell.value)
+            elif cell.name in _BINS:
+                total.bins[_BINS.index(cell.name), cell.label_index] += cell.value
             else:
                 sums[cell.name] += cell.value
         return Tally(
@@ -137,28 +151,7 @@ class Tally:
             int(sums[_TOP1_HITS]),
             int(sums[_TOP5_HITS]),
             int(sums[_NUM_UNSCORED]),
-            confusion,
+            int(sums[_NUM_NOT_FINITE]),
+            total.confusion,
+            total.bins,
         )
-
-
-def _check(probabilities_NC: AnyFloats, labels_N: AnyInts) -> None:
-    if probabilities_NC.ndim != 2 or labels_N.shape != probabilities_NC.shape[:1]:
-        raise ValueError(
-            "expected probabilities (N, C) and labels (N,), "
-            f"got {probabilities_NC.shape} and {labels_N.shape}"
-        )
-    num_categories = probabilities_NC.shape[1]
-    if len(labels_N) and (labels_N.min() < 0 or labels_N.max() >= num_categories):
-        raise ValueError(
-            f"labels must be in 0..{num_categories - 1}, got {labels_N.min()}..{labels_N.max()}"
-        )
-    if not np.isfinite(probabilities_NC).all():
-        raise ValueError("probabilities must be finite numbers, got NaN or infinity")
-
-
-def _ranks(probabilities: Floats, labels: Counts, of_label: Floats) -> Counts:
-    """How many categories are better guesses than each example's true one, shape (N,)."""
-    better = probabilities > of_label[:, None]
-    first = np.arange(probabilities.shape[1]) < labels[:, None]
-    equal_and_first = (probabilities == of_label[:, None]) & first
-    return np.asarray((better | equal_and_first).sum(axis=1))

@@ -18,6 +18,9 @@ CHECK_ROWS: Final = 4
 a row group of large crops grow to several times its limit."""
 _AIM: Final = 0.9
 """Share of the greatest row group that is aimed at: the writer closes it a few rows late."""
+_PER_WORKER: Final = 4
+"""Row groups of the training split for each worker, at least: all take as many steps as the one
+that has most, and a worker has one row group more than another. About twice as many are made."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class ShardLayout:
 
 
 def plan_layout(
-    *, num_rows: int, num_bytes: int, train_rows: int, min_row_groups: int, conf: ExamplesConf
+    *, num_rows: int, num_bytes: int, train_rows: int, num_workers: int, conf: ExamplesConf
 ) -> ShardLayout:
     """Chooses files and row groups so that every worker has some and none is too large.
 
@@ -44,9 +47,10 @@ def plan_layout(
         num_rows: examples in all.
         num_bytes: of their pictures, estimated.
         train_rows: examples of the training split.
-        min_row_groups: the training split must have as many.
-        conf: greatest sizes.
+        num_workers: that share the training split.
+        conf: greatest sizes, and the least row groups of the training split.
     """
+    min_row_groups = max(conf.min_row_groups, _PER_WORKER * num_workers)
     mean_bytes = max(1.0, num_bytes / max(num_rows, 1))
     train_bytes = mean_bytes * train_rows
     max_rows = max(1, int(conf.file_bytes * 0.9 / mean_bytes))

@@ -32,7 +32,7 @@ def folder_names(categories: Iterable[str]) -> dict[str, str]:
     Returns:
         Category to folder name; no name starts with a dot or an underscore, which readers skip.
     """
-    plain = {category: _plain(category) for category in categories}
+    plain = {category: safe_name(category) for category in categories}
     uses = Counter(_as_seen(name) for name in plain.values())
     return {
         category: name
@@ -42,11 +42,18 @@ def folder_names(categories: Iterable[str]) -> dict[str, str]:
     }
 
 
-def _plain(category: str) -> str:
-    printable = "".join(char if char.isprintable() else "_" for char in category)
+def safe_name(text: str, *, nameless: str = _NAMELESS) -> str:
+    """A name that any file system takes, as much like the text as can be.
+
+    Args:
+        text: anything.
+        nameless: what is called so whose text has no letter that is safe; put before a name that
+            is a device's on Windows.
+    """
+    printable = "".join(char if char.isprintable() else "_" for char in text)
     name = _UNSAFE.sub("_", printable)
-    name = name.encode()[:_MAX_BYTES].decode(errors="ignore").strip(" ._") or _NAMELESS
-    return f"{_NAMELESS} {name}" if _RESERVED.fullmatch(name) else name
+    name = name.encode(errors="replace")[:_MAX_BYTES].decode(errors="ignore").strip(" ._")
+    return f"{nameless} {name}" if _RESERVED.fullmatch(name) else name or nameless
 
 
 def _as_seen(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import uuid
 from collections import deque
@@ -58,6 +59,12 @@ def place_bytes(into: str, path: str, content: bytes) -> None:
             part.write_bytes(content)
     else:
         storage.write_bytes(storage.join(into, path), content)
+
+
+def place_file(into: str, path: str, file: Path) -> None:
+    """Puts a copy of a local file at its place; see `whole_file`."""
+    with whole_file(into, path) as part:
+        shutil.copyfile(file, part)
 
 
 def place_pictures(into: str, rows: Iterable[Row], path_of: Callable[[Row], str]) -> Iterator[Row]:

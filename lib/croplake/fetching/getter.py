@@ -23,17 +23,21 @@ class Getter(Protocol):
 
 
 class HttpGetter:
-    """Downloads one address at a time for each of the threads that ask."""
+    """Downloads one address at a time for each of the threads that ask.
+
+    Attributes:
+        transfers: which do it; shares that come later are granted to them.
+    """
 
     def __init__(self, limits: HttpLimits, shares: Shares, *, max_transfers: int) -> None:
         self._limits = limits
-        self._transfers = Transfers(limits, shares, max_transfers=max_transfers)
+        self.transfers = Transfers(limits, shares, max_transfers=max_transfers)
 
     def __enter__(self) -> HttpGetter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._transfers.close()
+        self.transfers.close()
 
     def get(self, url: str) -> bytes:
         """Downloads one address, following redirects.
@@ -49,7 +53,7 @@ class HttpGetter:
         """
         ended: queue.SimpleQueue[Answer | PhotoError] = queue.SimpleQueue()
         deadline = Deadline(self._limits.photo_timeout_s)
-        self._transfers.submit(Request(url, deadline, ended.put))
+        self.transfers.submit(Request(url, deadline, ended.put))
         answer = ended.get()
         if isinstance(answer, PhotoError):
             raise answer

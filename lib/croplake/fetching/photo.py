@@ -51,6 +51,7 @@ of padding between segments. Many such bytes are lost data."""
 
 _LOOK_SIDE_PX: Final = 128
 _LARGEST_KEPT_BYTES: Final = 48 * 1024 * 1024
+_MAX_HALVINGS: Final = 3
 _MAX_SCANS: Final = 200
 """A progressive JPEG has about ten, and a scan of a huge photo takes milliseconds however few its
 bytes are. Marks within metadata are counted, too."""
@@ -124,16 +125,36 @@ def decode_photo(
     if found is None:
         raise _unknown(data)
     if found == "JPEG":
-        _check_scans(data)
+        check_scans(data)
     if found == "JPEG" and not apply_exif:
-        image_HWC = _decode_jpeg(data, max_pixels, buffer)
+        image_HWC = decode_plain_jpeg(data, max_pixels, buffer)
         if image_HWC is not None:
             return image_HWC
     return _decode_by_pillow(data, found, max_pixels, apply_exif=apply_exif)
 
 
-def _decode_jpeg(data: bytes, max_pixels: int, buffer: DecodeBuffer | None) -> Pixels | None:
-    """Decodes by libjpeg-turbo alone; None where Pillow knows more (CMYK, odd subsampling)."""
+def decode_plain_jpeg(
+    data: bytes,
+    max_pixels: int,
+    buffer: DecodeBuffer | None = None,
+    *,
+    least_side_px: int | None = None,
+) -> Pixels | None:
+    """Decodes by libjpeg-turbo alone, in the frame that the file stores.
+
+    Args:
+        data: a JPEG.
+        max_pixels: a photo of more pixels is refused before its pixels are decoded.
+        buffer: where its pixels may go.
+        least_side_px: halved up to three times, by libjpeg itself, as long as both sides stay so
+            long; None is its full size.
+
+    Returns:
+        uint8 RGB, shape (height, width, 3); None where Pillow knows more (CMYK, odd subsampling).
+
+    Raises:
+        PhotoError: `too_many_pixels` or `broken_photo`.
+    """
     try:
         height_px, width_px, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
@@ -142,15 +163,29 @@ def _decode_jpeg(data: bytes, max_pixels: int, buffer: DecodeBuffer | None) -> P
     if colours not in ("YCbCr", "RGB", "Gray"):
         return None
     target = None if buffer is None else buffer.of_size(3 * height_px * width_px)
+    size = {} if least_side_px is None else _halved(width_px, height_px, least_side_px)
     try:
-        return np.asarray(simplejpeg.decode_jpeg(data, buffer=target))
+        return np.asarray(simplejpeg.decode_jpeg(data, buffer=target, **size))
     except ValueError as error:
         if not _HARMLESS_WARNING.match(str(error)):
             raise PhotoError(Status.BROKEN_PHOTO, f"JPEG: {error}") from error
     try:
-        return np.asarray(simplejpeg.decode_jpeg(data, buffer=target, strict=False))
+        return np.asarray(simplejpeg.decode_jpeg(data, buffer=target, strict=False, **size))
     except ValueError as error:
         raise PhotoError(Status.BROKEN_PHOTO, f"JPEG: {error}") from error
+
+
+def _halved(width_px: int, height_px: int, least_side_px: int) -> dict[str, float]:
+    """What simplejpeg is told to decode at 1/2, 1/4 or 1/8 where that leaves enough."""
+    times = 0
+    while times < _MAX_HALVINGS and min(width_px, height_px) >= least_side_px << (times + 1):
+        times += 1
+    rounded = (1 << times) - 1
+    return {
+        "min_height": (height_px + rounded) >> times,
+        "min_width": (width_px + rounded) >> times,
+        "min_factor": 1,
+    }
 
 
 def _decode_by_pillow(data: bytes, found: str, max_pixels: int, *, apply_exif: bool) -> Pixels:
@@ -175,7 +210,8 @@ def _decode_by_pillow(data: bytes, found: str, max_pixels: int, *, apply_exif: b
         raise PhotoError(Status.BROKEN_PHOTO, f"{found}: {error}") from error
 
 
-def _check_scans(data: bytes) -> None:
+def check_scans(data: bytes) -> None:
+    """Refuses a JPEG that takes seconds however few its bytes are: `broken_photo`."""
     num_scans = data.count(b"\xff\xda")
     if num_scans > _MAX_SCANS:
         detail = f"JPEG of {num_scans} scans, at most {_MAX_SCANS} are decoded"

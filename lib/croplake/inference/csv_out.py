@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from croplake import storage
 from croplake import tables as t
+
+PREDICTIONS_CSV: Final = "predictions_csv"
+"""The folder of a lake where the CSVs lie, one a run."""
 
 
 def csv_columns(top: int) -> list[str]:
@@ -49,6 +53,36 @@ def write_csv(rows: Iterable[Mapping[str, Any]], uri: str, *, top: int) -> int:
                 num_rows += 1
         storage.upload_file(part, uri)
     return num_rows
+
+
+def drop_rows(uri: str, marks: Sequence[str]) -> int:
+    """Takes photos out of a file that `write_csv` wrote; it stays as it is where it has none.
+
+    Args:
+        uri: path or address of the file.
+        marks: a row goes if its path contains one.
+
+    Returns:
+        The number of rows that went.
+    """
+    num_dropped = 0
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder, "predictions.csv")
+        with (
+            io.TextIOWrapper(storage.open_input(uri), encoding="utf-8", newline="") as before,
+            part.open("w", encoding="utf-8", newline="") as file,
+        ):
+            rows, writer = csv.reader(before), csv.writer(file, lineterminator="\n")
+            header = next(rows, [])
+            writer.writerow(header)
+            for row in rows:
+                if any(mark in row[header.index(t.PATH)] for mark in marks):
+                    num_dropped += 1
+                else:
+                    writer.writerow(row)
+        if num_dropped:
+            storage.upload_file(part, uri)
+    return num_dropped
 
 
 def _flatten(row: Mapping[str, Any], top: int) -> dict[str, Any]:

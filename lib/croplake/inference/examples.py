@@ -2,41 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from croplake import tables as t
+from croplake.evaluation.answers import Answers
 from croplake.evaluation.tally import Cell, Tally
 from croplake.fetching.outcome import PhotoError
 from croplake.inference.model import STATUS_NOT_FINITE
 from croplake.inference.network import Probabilities, Squares
 
-SCORES_SCHEMA: Final = pa.schema(
+FIRST: Final = "first"
+SECOND: Final = "second"
+"""What is measured, and what it is compared with."""
+PREDICTED_INDEX: Final = "predicted_index"
+LABEL_PROBABILITY: Final = "label_probability"
+RANK: Final = "rank"
+SLICES: Final = "slices"
+ANSWER: Final = "answer"
+
+KEYS: Final = (
+    t.EXAMPLE_ID,
+    t.BOX_ID,
+    t.IMAGE_ID,
+    t.LABEL_INDEX,
+    t.BOX_AREA_FRAC,
+    t.IS_OCCLUDED,
+    t.IS_TRUNCATED,
+)
+"""What an answer keeps of its example."""
+_ANSWER: Final = pa.struct(
     [
-        (t.EXAMPLE_ID, pa.string()),
-        (t.LABEL_INDEX, pa.int32()),
         (t.STATUS, pa.string()),
-        (t.PROBABILITIES, pa.list_(pa.float32())),
+        (PREDICTED_INDEX, pa.int32()),
+        (t.PROBABILITY, pa.float64()),
+        (LABEL_PROBABILITY, pa.float64()),
+        (RANK, pa.int32()),
     ]
 )
-"""One row is a scored example; `probabilities` is null where `status` is not `ok`."""
-
+"""`probability` is the best guess's; all are null where `status` is not `ok`."""
+_NUMBERS: Final = (PREDICTED_INDEX, t.PROBABILITY, LABEL_PROBABILITY, RANK)
+_PART_ROWS: Final = 16 * 1024
+ANSWERS_SCHEMA: Final = pa.schema(
+    [*(t.EXAMPLES.schema.field(name) for name in KEYS), (FIRST, _ANSWER), (SECOND, _ANSWER)]
+)
+"""One row is an example with its answers; `second` is null where nothing is compared."""
 CELLS_SCHEMA: Final = pa.schema(
     [
+        ("slice", pa.string()),
         ("name", pa.string()),
         ("label_index", pa.int32()),
         ("predicted_index", pa.int32()),
         ("value", pa.float64()),
     ]
 )
-"""One row is a `Cell` of a tally."""
+"""One row is a `Cell` of the tally of a slice; null is the whole."""
 
 
 class JpegClassifier(Protocol):
     """What scoring needs of `croplake.inference.model.Classifier`."""
+
+    @property
+    def side_px(self) -> int:
+        """Side of the squares."""
 
     def decode_jpeg(self, jpeg: bytes) -> Squares:
         """RGB 0..255, shape (side, side, 3); raises PhotoError."""
@@ -45,86 +77,184 @@ class JpegClassifier(Protocol):
         """Probabilities, shape (N, C)."""
 
 
+Ensemble: TypeAlias = Sequence[JpegClassifier]
+"""Classifiers whose probabilities are averaged; a single one is an ensemble of one."""
+
+
 def score_examples(
-    batches: Iterable[pa.RecordBatch], classifier: JpegClassifier, *, batch_size: int
+    batches: Iterable[pa.RecordBatch],
+    first: Ensemble,
+    second: Ensemble | None = None,
+    *,
+    batch_size: int,
 ) -> Iterator[pa.RecordBatch]:
-    """Asks the model about every example.
+    """Asks one or two classifiers about every example; each network is asked once.
 
     Args:
-        batches: with the columns `example_id`, `label_index`, `image` (JPEG).
-        classifier: the model.
+        batches: with the columns `KEYS` and `image` (JPEG).
+        first: what is measured.
+        second: what it is compared with.
         batch_size: examples of a step.
 
     Yields:
-        Batches of `SCORES_SCHEMA`, one row per row in, in their order. A JPEG that cannot be
+        Batches of `ANSWERS_SCHEMA`, one row per row in, in their order. A JPEG that cannot be
         decoded has the status `broken_photo`, an answer that is no number `not_finite`.
     """
     for batch in batches:
         for start in range(0, batch.num_rows, batch_size):
-            yield _score(batch.slice(start, batch_size), classifier)
+            yield _score(batch.slice(start, batch_size), first, second)
 
 
-def tally_scores(
+def tally_answers(
     batches: Iterable[pa.RecordBatch], *, num_categories: int
 ) -> Iterator[pa.RecordBatch]:
-    """Adds up a partition's answers.
+    """Adds up a partition's answers, in all and by slice.
 
     Args:
-        batches: of `SCORES_SCHEMA`.
+        batches: with the columns `label_index`, `slices` and `answer`, one of those of
+            `ANSWERS_SCHEMA`.
         num_categories: C.
 
     Yields:
-        One batch of `CELLS_SCHEMA`.
+        Batches of `CELLS_SCHEMA`, one a slice.
     """
-    total = Tally.empty(num_categories)
-    for batch in batches:
-        total += _tally(batch, num_categories)
-    columns = zip(*total.cells(), strict=True)
-    arrays = [
-        pa.array(column, field.type) for column, field in zip(columns, CELLS_SCHEMA, strict=True)
-    ]
-    yield pa.RecordBatch.from_arrays(arrays, schema=CELLS_SCHEMA)
+    totals: dict[str | None, Tally] = {None: Tally.empty(num_categories)}
+    for batch in _in_large_parts(batches):
+        for name, rows in _slices_of(batch).items():
+            part = _tally(rows, num_categories)
+            totals[name] = totals[name] + part if name in totals else part
+    for name, total in totals.items():
+        cells = list(total.cells())
+        arrays = [
+            pa.array(column, field.type)
+            for column, field in zip(zip(*cells, strict=True), list(CELLS_SCHEMA)[1:], strict=True)
+        ]
+        names = pa.array([name] * len(cells), pa.string())
+        yield pa.RecordBatch.from_arrays([names, *arrays], schema=CELLS_SCHEMA)
 
 
-def read_cells(table: pa.Table) -> Iterator[Cell]:
-    """The cells of a table of `CELLS_SCHEMA`."""
-    columns = (table.column(name).to_pylist() for name in Cell._fields)
-    return map(Cell, *columns)
+def read_tallies(table: pa.Table, num_categories: int) -> dict[str | None, Tally]:
+    """The tallies of a table of `CELLS_SCHEMA`: of the whole (None) and of each slice."""
+    cells: dict[str | None, list[Cell]] = {None: []}
+    columns = (table.column(name).to_pylist() for name in CELLS_SCHEMA.names)
+    for name, *cell in zip(*columns, strict=True):
+        cells.setdefault(name, []).append(Cell(*cell))
+    return {name: Tally.from_cells(found, num_categories) for name, found in cells.items()}
 
 
-def _score(batch: pa.RecordBatch, classifier: JpegClassifier) -> pa.RecordBatch:
-    squares: list[Squares] = []
-    statuses: list[str] = []
-    for image in batch.column(t.IMAGE):
-        try:
-            squares.append(classifier.decode_jpeg(image.as_py() or b""))
-            statuses.append(t.STATUS_OK)
-        except PhotoError as error:
-            statuses.append(str(error.status))
-    answers = iter(classifier.predict(np.stack(squares)) if squares else ())
-    probabilities: list[Probabilities | None] = []
-    for index, status in enumerate(statuses):
-        answer = next(answers) if status == t.STATUS_OK else None
-        if answer is not None and not np.isfinite(answer).all():
-            statuses[index], answer = STATUS_NOT_FINITE, None
-        probabilities.append(answer)
+def _score(batch: pa.RecordBatch, first: Ensemble, second: Ensemble | None) -> pa.RecordBatch:
+    jpegs = [image.as_py() or b"" for image in batch.column(t.IMAGE)]
+    labels = batch.column(t.LABEL_INDEX).to_numpy(zero_copy_only=False)
+    networks = {id(network): network for network in (*first, *(second or ()))}
+    decoded = {
+        side_px: _decode(jpegs, next(n for n in networks.values() if n.side_px == side_px))
+        for side_px in {network.side_px for network in networks.values()}
+    }
+    asked = {
+        key: network.predict(decoded[network.side_px][1])
+        for key, network in networks.items()
+        if len(decoded[network.side_px][1])
+    }
+
+    def answers_of(ensemble: Ensemble) -> pa.StructArray:
+        # Pictures that one size can be made of are those of any size.
+        statuses = list(decoded[ensemble[0].side_px][0])
+        said = [asked[id(network)] for network in ensemble if id(network) in asked]
+        mean = np.mean(np.stack(said), axis=0, dtype=np.float64) if said else None
+        return _answers(statuses, mean, labels)
+
     return pa.RecordBatch.from_arrays(
         [
-            batch.column(t.EXAMPLE_ID),
-            batch.column(t.LABEL_INDEX),
-            pa.array(statuses, pa.string()),
-            pa.array(probabilities, pa.list_(pa.float32())),
+            *(batch.column(name) for name in KEYS),
+            answers_of(first),
+            pa.nulls(batch.num_rows, _ANSWER) if second is None else answers_of(second),
         ],
-        schema=SCORES_SCHEMA,
+        schema=ANSWERS_SCHEMA,
     )
 
 
+def _decode(jpegs: Sequence[bytes], network: JpegClassifier) -> tuple[list[str], Squares]:
+    """The status of each JPEG, and the squares of those that can be decoded."""
+    squares: list[Squares] = []
+    statuses: list[str] = []
+    for jpeg in jpegs:
+        try:
+            squares.append(network.decode_jpeg(jpeg))
+            statuses.append(t.STATUS_OK)
+        except PhotoError as error:
+            statuses.append(str(error.status))
+    return statuses, np.stack(squares) if squares else np.zeros((0, 0, 0, 3), np.uint8)
+
+
+def _answers(
+    statuses: list[str], probabilities: NDArray[np.float64] | None, labels: NDArray[Any]
+) -> pa.StructArray:
+    """A column of answers.
+
+    Args:
+        statuses: of N pictures.
+        probabilities: of those that are `ok`, in their order; None where none is.
+        labels: of the N examples.
+    """
+    columns: dict[str, list[Any]] = {name: [None] * len(statuses) for name in _NUMBERS}
+    if probabilities is not None:
+        shown = np.array([n for n, status in enumerate(statuses) if status == t.STATUS_OK])
+        is_finite = np.isfinite(probabilities).all(axis=1)
+        for place in shown[~is_finite]:
+            statuses[place] = STATUS_NOT_FINITE
+        scored = shown[is_finite]
+        found = Answers.of(probabilities[is_finite], labels[scored])
+        numbers = (found.predicted, found.confidences, found.label_probabilities, found.ranks)
+        for name, values in zip(_NUMBERS, numbers, strict=True):
+            for place, value in zip(scored, values.tolist(), strict=True):
+                columns[name][place] = value
+    arrays = [pa.array(statuses, pa.string())]
+    arrays += [pa.array(columns[name], _ANSWER[name].type) for name in _NUMBERS]
+    return pa.StructArray.from_arrays(arrays, fields=list(_ANSWER))
+
+
+def _in_large_parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Batches put together: Spark's are small, and each would have a matrix of its own."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(part.num_rows for part in waiting) >= _PART_ROWS:
+            yield from pa.Table.from_batches(waiting).combine_chunks().to_batches()
+            waiting = []
+    if waiting:
+        yield from pa.Table.from_batches(waiting).combine_chunks().to_batches()
+
+
+def _slices_of(batch: pa.RecordBatch) -> dict[str | None, pa.RecordBatch]:
+    """The batch, and the rows of it that each slice holds."""
+    found: dict[str | None, pa.RecordBatch] = {None: batch}
+    places: dict[str, list[int]] = {}
+    for place, names in enumerate(batch.column(SLICES).to_pylist()):
+        for name in names or ():
+            places.setdefault(name, []).append(place)
+    for name, rows in places.items():
+        found[name] = batch.take(pa.array(rows))
+    return found
+
+
 def _tally(batch: pa.RecordBatch, num_categories: int) -> Tally:
-    is_scored = batch.column(t.PROBABILITIES).is_valid()
-    scored = batch.filter(is_scored)
-    flat = scored.column(t.PROBABILITIES).flatten().to_numpy(zero_copy_only=False)
-    return Tally.of(
-        flat.reshape(scored.num_rows, num_categories),
-        scored.column(t.LABEL_INDEX).to_numpy(zero_copy_only=False),
-        num_unscored=batch.num_rows - scored.num_rows,
+    answers = batch.column(ANSWER)
+    statuses = np.array(answers.field(t.STATUS).to_pylist(), dtype=object)
+    is_ok, is_nan = statuses == t.STATUS_OK, statuses == STATUS_NOT_FINITE
+    labels = batch.column(t.LABEL_INDEX).to_numpy(zero_copy_only=False)
+
+    def numbers(name: str) -> NDArray[Any]:
+        return np.asarray(answers.field(name).to_numpy(zero_copy_only=False)[is_ok])
+
+    return Tally.of_answers(
+        Answers(
+            labels=labels[is_ok].astype(np.int64),
+            predicted=numbers(PREDICTED_INDEX).astype(np.int64),
+            confidences=numbers(t.PROBABILITY).astype(np.float64),
+            label_probabilities=numbers(LABEL_PROBABILITY).astype(np.float64),
+            ranks=numbers(RANK).astype(np.int64),
+        ),
+        num_categories,
+        num_unscored=int((~is_ok & ~is_nan).sum()),
+        num_not_finite=int(is_nan.sum()),
     )

@@ -7,12 +7,17 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from croplake import storage
 from croplake.errors import InputDataError
+from croplake.inference.stored import is_stored, list_stored
 
-_EXPECTED: Final = "expected a folder, a glob, a file, an http(s) address or @FILE with a list"
+EXPECTED: Final = (
+    "expected a folder, a glob or a file, local or s3a://, an http(s) address, @FILE with a list, "
+    "or delta:TABLE#COLUMN"
+)
+TABLE: Final = "delta:"
+"""What the pattern of a table begins with; see `table_source`."""
 
 
 def list_photos(patterns: Sequence[str]) -> list[str]:
@@ -24,8 +29,9 @@ def list_photos(patterns: Sequence[str]) -> list[str]:
       their ending (a file that is no photo gets a row that says so);
     - a glob (`*`, `?`, `[…]`, `**`), sorted; a folder that it matches is taken whole;
     - a file;
-    - an http or https address;
-    - `@FILE`: a text file with one pattern a line; empty lines and lines that begin with `#` are
+    - any of these on S3 (`s3a://`, `s3://`) or HDFS, with the credentials of the environment;
+    - an http or https address; one that cannot be asked gets a row that says so;
+    - `@FILE`: a UTF-8 file with one pattern a line; empty lines and lines that begin with `#` are
       skipped. A plain path in it need not exist: it gets a row that says so.
 
     Args:
@@ -38,32 +44,37 @@ def list_photos(patterns: Sequence[str]) -> list[str]:
         InputDataError: a pattern stands for nothing, or a folder or list cannot be read.
     """
     if not patterns:
-        raise InputDataError(f"no photos named; {_EXPECTED}")
+        raise InputDataError(f"no photos named; {EXPECTED}")
     found: dict[str, None] = {}
     for pattern in patterns:
         photos = _of_list(pattern) if pattern.startswith("@") else _of_pattern(pattern)
         if not photos:
-            raise InputDataError(f"{pattern}: no photos there; {_EXPECTED}")
+            raise InputDataError(f"{pattern}: no photos there; {EXPECTED}")
         found.update(dict.fromkeys(photos))
     return list(found)
 
 
 def is_address(path: str) -> bool:
-    """Whether a listed photo is to be downloaded."""
-    return urlsplit(path).scheme.lower() in ("http", "https")
+    """Whether a listed photo is to be downloaded; the address may still be a wrong one."""
+    return path.lower().startswith(("http:", "https:"))
 
 
 def _of_list(pattern: str) -> list[str]:
+    file = pattern[1:]
     try:
-        lines = Path(pattern[1:]).read_text(encoding="utf-8-sig").splitlines()
+        content = storage.read_bytes(file) if is_stored(file) else _local(file).read_bytes()
+        # Not splitlines: a name may hold any of the other signs that end a line.
+        lines = content.decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputDataError(f"{pattern}: the list cannot be read: {error}") from error
     photos: list[str] = []
     for number, line in enumerate(lines, start=1):
-        entry = line.strip()
+        entry = line.strip(" \t\r")
         if not entry or entry.startswith("#"):
             continue
-        of_entry = _of_pattern(entry) or ([] if glob.has_magic(entry) else [_listed(entry)])
+        if entry.startswith(TABLE):
+            raise InputDataError(f"{pattern}, line {number}: {entry}: a table is named by itself")
+        of_entry = _of_pattern(entry) or ([] if glob.has_magic(entry) else [_absent(entry)])
         if not of_entry:
             raise InputDataError(f"{pattern}, line {number}: {entry}: no photos there")
         photos += of_entry
@@ -73,14 +84,26 @@ def _of_list(pattern: str) -> list[str]:
 def _of_pattern(pattern: str) -> list[str]:
     if is_address(pattern):
         return [pattern]
+    if is_stored(pattern):
+        try:
+            return list_stored(pattern)
+        except OSError as error:
+            raise InputDataError(f"{pattern}: cannot be read: {error}") from error
     if not storage.is_local(pattern):
-        raise InputDataError(f"{pattern}: photos are not read from there; {_EXPECTED}")
-    path = str(storage.local_path(pattern)) if pattern.startswith("file:") else pattern
+        raise InputDataError(f"{pattern}: photos are not read from there; {EXPECTED}")
+    path = str(_local(pattern))
     # A file may be called photo[1].jpg: what is there comes before what it might match.
     if os.path.lexists(path):
         return list(_below(path))
-    matches = sorted(glob.glob(os.path.expanduser(path), recursive=True))
+    matches = sorted(glob.glob(path, recursive=True))
     return [photo for match in matches for photo in _below(match)]
+
+
+def _local(pattern: str) -> Path:
+    """A local path; `~` is the user's home, unless something of that name is there."""
+    if pattern.startswith("file:"):
+        return storage.local_path(pattern)
+    return Path(pattern if os.path.lexists(pattern) else os.path.expanduser(pattern))
 
 
 def _below(path: str) -> Iterator[str]:
@@ -99,8 +122,13 @@ def _refuse(error: OSError) -> None:
     raise InputDataError(f"{error.filename}: the folder cannot be read: {error.strerror}")
 
 
+def _absent(entry: str) -> str:
+    """What a list names though it is not there."""
+    return entry if is_stored(entry) else _listed(str(_local(entry)))
+
+
 def _listed(path: str) -> str:
-    absolute = os.path.abspath(os.path.expanduser(path))
+    absolute = os.path.abspath(path)
     try:
         absolute.encode()
     except UnicodeEncodeError:

@@ -54,7 +54,7 @@ def load_network(uri: str, side_px: int) -> tuple[Run, int]:
     """
     prepare_tensorflow()
     network = _read_network(uri)
-    if (fixed := _fixed_side_px(network, uri)) not in (None, side_px):
+    if (fixed := fixed_side_px(network, uri)) not in (None, side_px):
         raise InputDataError(
             f"{uri}: the network takes pictures of {fixed} px only, its settings say {side_px}"
         )
@@ -64,7 +64,7 @@ def load_network(uri: str, side_px: int) -> tuple[Run, int]:
             f"{uri}: the network's outputs have the shapes {shapes}; expected one, of as many "
             "probabilities as there are categories"
         )
-    return compiled(_asked(network), side_px), int(shapes[0][1])
+    return compiled(asked_of(network), side_px), int(shapes[0][1])
 
 
 def load_embedder(uri: str, side_px: int) -> tuple[Run, int, int]:
@@ -89,10 +89,10 @@ def load_embedder(uri: str, side_px: int) -> tuple[Run, int, int]:
     import keras
 
     network = _read_network(uri)
-    side_px = _fixed_side_px(network, uri) or side_px
+    side_px = fixed_side_px(network, uri) or side_px
     vectors, num_features = pooled(_embedding_of(network, uri), uri)
     embedder = keras.Model(network.inputs, vectors)
-    return compiled(_asked(embedder), side_px), num_features, side_px
+    return compiled(asked_of(embedder), side_px), num_features, side_px
 
 
 def _embedding_of(network: _Network, uri: str) -> Any:  # noqa: ANN401  # a Keras tensor
@@ -140,7 +140,7 @@ def pooled(features: Any, uri: str) -> tuple[Any, int]:  # noqa: ANN401  # a Ker
     return vectors, int(shape[-1])
 
 
-def _fixed_side_px(network: _Network, uri: str) -> int | None:
+def fixed_side_px(network: _Network, uri: str) -> int | None:
     """The side of the squares that a network takes; None where it takes any.
 
     Raises:
@@ -224,16 +224,39 @@ def compiled(ask: Callable[[Any], object], side_px: int) -> Run:
     import tensorflow as tf
 
     shape = tf.TensorSpec((None, side_px, side_px, 3), tf.uint8)
-    run = tf.function(ask, input_signature=[shape], autograph=False)
+    run = frozen(tf.function(ask, input_signature=[shape], autograph=False))
     return lambda squares_NHWC: np.asarray(run(squares_NHWC), dtype=np.float32)
 
 
-def _asked(network: _Network) -> Callable[[Any], object]:
+def asked_of(network: _Network) -> Callable[[Any], object]:
     """What asks a network of any numeric type: older models take float, newer ones uint8."""
     import tensorflow as tf
 
     dtype = tf.as_dtype(network.inputs[0].dtype)
     return lambda squares_NHWC: network(tf.cast(squares_NHWC, dtype), training=False)
+
+
+def frozen(run: Any) -> Callable[[Squares], object]:  # noqa: ANN401  # a tf.function of one input
+    """The function with its weights as constants.
+
+    TensorFlow then folds batch normalisation and activations into the convolutions, which on a CPU
+    saves a fifth to a quarter of the time of MobileNetV2.
+
+    Args:
+        run: a `tf.function` with an input signature of one tensor, and one output.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    graph = convert_variables_to_constants_v2(run.get_concrete_function())
+
+    def ask(squares_NHWC: Squares) -> object:
+        answer = graph(tf.constant(squares_NHWC))
+        return answer[0] if isinstance(answer, list | tuple) else answer
+
+    return ask
 
 
 def decode_with_tensorflow(jpeg: bytes, side_px: int) -> Squares:

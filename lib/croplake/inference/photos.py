@@ -1,12 +1,10 @@
-"""Executor code of the classification: Arrow batches of paths in, Arrow batches of answers out."""
+"""Executor code of the classification: Arrow batches of photos in, Arrow batches of answers out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -14,15 +12,28 @@ import pyarrow as pa
 
 from croplake import tables as t
 from croplake.fetching.outcome import PhotoError, Status
+from croplake.fetching.upright import Upright
+from croplake.inference.ahead import in_batches_ahead
 from croplake.inference.model import STATUS_NOT_FINITE
 from croplake.inference.network import Photo, Probabilities, Squares
 from croplake.inference.reading import LoadBytes
 
 STATUS_PREDICTION_FAILED: Final = "prediction_failed"
 """The network refused the batch; the detail names the exception."""
+STATUS_UNSURE: Final = "unsure"
+"""The best guess is below `classify.min_probability`; the row has it all the same."""
+ANSWERED: Final = (t.STATUS_OK, STATUS_UNSURE)
+"""The statuses of photos that the network has an answer for."""
+CONTENT: Final = "content"
+IS_SHARED_NAME: Final = "is_shared_name"
+PHOTOS_SCHEMA: Final = pa.schema(
+    [(t.PATH, pa.string()), (CONTENT, pa.binary()), (IS_SHARED_NAME, pa.bool_())]
+)
+"""One row is a photo: where it lies, or what it is called and its file's bytes; and whether another
+one of the run has the same file name."""
 
-DecodePhoto = Callable[[bytes], Photo]
-"""A file's bytes in, uint8 RGB of shape (height, width, 3) out; raises PhotoError."""
+DecodePhoto = Callable[[bytes], Upright]
+"""A file's bytes in; raises PhotoError."""
 
 
 class PhotoClassifier(Protocol):
@@ -48,7 +59,8 @@ class ClassifyRun:
         model_id: of the model.
         top: categories kept for a photo.
         batch_size: photos of one prediction.
-        transfers: photos that a task reads or downloads at once.
+        transfers: photos that a task reads or downloads, and decodes, at once.
+        min_probability: a best guess below it is `unsure`.
     """
 
     run_id: str
@@ -56,11 +68,24 @@ class ClassifyRun:
     top: int
     batch_size: int
     transfers: int = 1
+    min_probability: float = 0.0
 
 
 @dataclass(frozen=True)
-class _Opened:
-    """A photo ready for the network, or why it is not."""
+class Opened:
+    """A photo ready for the network, or why it is not.
+
+    Attributes:
+        path: its path or address, or its name.
+        status: `ok` or the reason.
+        detail: of the reason.
+        width_px: of the photo.
+        height_px: of the photo.
+        square_HWC: for the network.
+        small_HWC: for a page, where one wants it.
+        data: the file's bytes, where somebody wants them.
+        is_shared_name: whether another photo of the run has the same file name.
+    """
 
     path: str
     status: str
@@ -68,68 +93,105 @@ class _Opened:
     width_px: int | None = None
     height_px: int | None = None
     square_HWC: Squares | None = None
+    small_HWC: Photo | None = None
+    data: bytes | None = None
+    is_shared_name: bool = False
+
+
+class Sink(Protocol):
+    """Who else is told of every photo, in the order of the rows."""
+
+    def take(self, photo: Opened, row: dict[str, Any]) -> None:
+        """One photo with its row of `predictions`."""
 
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def classify_paths(
+def classify_photos(
     batches: Iterable[pa.RecordBatch],
     run: ClassifyRun,
     classifier: PhotoClassifier,
     *,
     load_bytes: LoadBytes,
     decode: DecodePhoto,
+    shrink: Callable[[Photo], Photo] | None = None,
+    keeps_data: bool = False,
+    sinks: Sequence[Sink] = (),
     clock: Callable[[], datetime] = _utc_now,
 ) -> Iterator[pa.RecordBatch]:
     """Classifies every photo of a partition.
 
+    Photos of the next batch are read and decoded while the network has one.
+
     Args:
-        batches: with the column `path`.
+        batches: of `PHOTOS_SCHEMA`; photos without content are read by their path.
         run: the run's settings.
         classifier: the model.
         load_bytes: reads or downloads; called from `run.transfers` threads at once.
         decode: decodes within limits; called from the same threads.
+        shrink: makes the small picture that sinks get, from the decoded one; same threads.
+        keeps_data: whether sinks get the files' bytes.
+        sinks: told of every photo before its row is given on.
         clock: stamps the rows.
 
     Yields:
-        Batches in the schema of `predictions`, one row per row in, in their order. `status` is `ok`
-        or the reason why there is no category, with the `detail`; `probabilities` holds the
-        `run.top` best categories, best first. No exception of a photo, a host or the network
-        leaves this function.
+        Batches in the schema of `predictions`, one row per row in, in their order. `status` is
+        `ok`, `unsure`, or the reason why there is no category, with the `detail`; `probabilities`
+        holds the `run.top` best categories, best first. No exception of a photo, a host or the
+        network leaves this function; those of sinks do.
     """
-    paths = (path for batch in batches for path in batch.column(t.PATH).to_pylist())
 
-    def open_one(path: str) -> _Opened:
-        return _open_photo(path, load_bytes, decode, classifier)
+    def open_one(row: tuple[str, bytes | None, bool]) -> Opened:
+        path, content, is_shared_name = row
+        try:
+            data = load_bytes(path) if content is None else content
+            seen = decode(data)
+            return Opened(
+                path,
+                t.STATUS_OK,
+                None,
+                seen.width_px,
+                seen.height_px,
+                classifier.fit_photo(seen.image_HWC),
+                None if shrink is None else shrink(seen.image_HWC),
+                data if keeps_data else None,
+                is_shared_name,
+            )
+        except PhotoError as error:
+            return Opened(path, str(error.status), error.detail)
+        # One odd file must not cost the partition's other rows.
+        except Exception as error:
+            return Opened(path, Status.UNEXPECTED, f"{type(error).__name__}: {error}")
 
-    with ThreadPoolExecutor(run.transfers, thread_name_prefix="photos") as pool:
-        while chunk := list(islice(paths, run.batch_size)):
-            opened = _predict(list(pool.map(open_one, chunk)), run, classifier)
-            now = clock()
-            rows = [_row(photo, answer, run, now) for photo, answer in opened]
-            yield pa.RecordBatch.from_pylist(rows, schema=t.PREDICTIONS.schema)
+    rows = (row for batch in batches for row in zip(*_columns(batch), strict=True))
+    for opened in in_batches_ahead(
+        rows,
+        open_one,
+        batch_size=run.batch_size,
+        num_threads=run.transfers,
+        size_of=_num_bytes,
+    ):
+        now, out = clock(), []
+        for photo, best in _predict(opened, run, classifier):
+            out.append(_row(photo, best, run, now))
+            for sink in sinks:
+                sink.take(photo, out[-1])
+        yield pa.RecordBatch.from_pylist(out, schema=t.PREDICTIONS.schema)
 
 
-def _open_photo(
-    path: str, load_bytes: LoadBytes, decode: DecodePhoto, classifier: PhotoClassifier
-) -> _Opened:
-    try:
-        photo_HWC = decode(load_bytes(path))
-        height_px, width_px = photo_HWC.shape[:2]
-        square_HWC = classifier.fit_photo(photo_HWC)
-    except PhotoError as error:
-        return _Opened(path, str(error.status), error.detail)
-    # One odd file must not cost the partition's other rows.
-    except Exception as error:
-        return _Opened(path, Status.UNEXPECTED, f"{type(error).__name__}: {error}")
-    return _Opened(path, t.STATUS_OK, None, width_px, height_px, square_HWC)
+def _num_bytes(photo: Opened) -> int:
+    return len(photo.data or b"")
+
+
+def _columns(batch: pa.RecordBatch) -> list[list[Any]]:
+    return [batch.column(name).to_pylist() for name in PHOTOS_SCHEMA.names]
 
 
 def _predict(
-    opened: list[_Opened], run: ClassifyRun, classifier: PhotoClassifier
-) -> list[tuple[_Opened, dict[str, float]]]:
+    opened: list[Opened], run: ClassifyRun, classifier: PhotoClassifier
+) -> list[tuple[Opened, dict[str, float]]]:
     """Each photo with its best categories, best first; without any where there is no answer."""
     squares = [photo.square_HWC for photo in opened if photo.square_HWC is not None]
     if not squares:
@@ -139,7 +201,7 @@ def _predict(
     except Exception as error:
         failed = f"{type(error).__name__}: {error}"
         return [(_refused(photo, STATUS_PREDICTION_FAILED, failed), {}) for photo in opened]
-    judged: list[tuple[_Opened, dict[str, float]]] = []
+    judged: list[tuple[Opened, dict[str, float]]] = []
     for photo in opened:
         if photo.square_HWC is None:
             judged.append((photo, {}))
@@ -153,11 +215,11 @@ def _predict(
     return judged
 
 
-def _refused(photo: _Opened, status: str, detail: str) -> _Opened:
+def _refused(photo: Opened, status: str, detail: str) -> Opened:
     """The photo with a failure of the network; one that could not be opened keeps its reason."""
     if photo.square_HWC is None:
         return photo
-    return _Opened(photo.path, status, detail, photo.width_px, photo.height_px)
+    return Opened(photo.path, status, detail, photo.width_px, photo.height_px)
 
 
 def _best(answer: Probabilities, categories: tuple[str, ...], top: int) -> dict[str, float]:
@@ -165,13 +227,14 @@ def _best(answer: Probabilities, categories: tuple[str, ...], top: int) -> dict[
     return {categories[index]: float(answer[index]) for index in order}
 
 
-def _row(photo: _Opened, best: dict[str, float], run: ClassifyRun, now: datetime) -> dict[str, Any]:
+def _row(photo: Opened, best: dict[str, float], run: ClassifyRun, now: datetime) -> dict[str, Any]:
     category = next(iter(best), None)
+    is_unsure = category is not None and best[category] < run.min_probability
     return {
         t.RUN_ID: run.run_id,
         t.PATH: photo.path,
         t.MODEL_ID: run.model_id,
-        t.STATUS: photo.status,
+        t.STATUS: STATUS_UNSURE if is_unsure else photo.status,
         t.DETAIL: photo.detail,
         t.WIDTH_PX: photo.width_px,
         t.HEIGHT_PX: photo.height_px,

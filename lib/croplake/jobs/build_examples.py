@@ -97,7 +97,7 @@ def _plan(context: JobContext, cells: Cells, recipe_id: str) -> ShardLayout:
         num_rows=num_rows,
         num_bytes=int(num_rows * crops.bytes / max(crops.rows, 1)),
         train_rows=_rows_of(cells, "train"),
-        min_row_groups=max(conf.min_row_groups, context.settings.train.num_workers),
+        num_workers=context.settings.train.num_workers,
         conf=conf,
     )
 

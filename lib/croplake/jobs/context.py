@@ -17,7 +17,7 @@ from rich.console import Console
 
 from croplake import tables as t
 from croplake.conf import Settings
-from croplake.errors import InputDataError, SettingsError
+from croplake.errors import SettingsError
 from croplake.fetching.http import HttpLimits
 from croplake.fetching.pacing import HostBudget
 from croplake.fetching.shares import Budgets
@@ -149,6 +149,7 @@ class Job:
         conf_of: the part of the settings that decides what it writes.
         state_of: what else of the lake decides it, beside the tables of the jobs it follows.
         of_dataset: whether its result belongs to a dataset.
+        is_there: whether what a completed run left beside tables is still there.
         always: it finds out itself what is left to do, so a run never skips it.
     """
 
@@ -160,6 +161,7 @@ class Job:
     conf_of: Callable[[Settings], Any] = lambda settings: None
     state_of: Callable[[Lake, Settings], Any] = lambda lake, settings: None
     of_dataset: bool = True
+    is_there: Callable[[Lake, dict[str, Any]], bool] = lambda lake, run: True
     always: bool = False
 
     def dataset(self, settings: Settings) -> str | None:
@@ -212,32 +214,3 @@ def latest_runs(lake: Lake, settings: Settings, jobs: tuple[Job, ...]) -> dict[s
                 column: dict(row[column] or ()) for column in (t.TABLES_READ, t.TABLES_WRITTEN)
             }
     return latest
-
-
-def model_run(context: JobContext, model_id: str, train_job: Job) -> dict[str, Any]:
-    """The run that trained a model.
-
-    Args:
-        context: of the asking job.
-        model_id: or `latest`, the dataset's newest.
-        train_job: the job that trains.
-
-    Raises:
-        InputDataError: there is no such model in the lake.
-    """
-    rows: list[dict[str, Any]] = []
-    if context.lake.exists(t.RUNS):
-        rows = context.lake.reader.dataset(t.RUNS.name).to_table().to_pylist()
-    trained = [row for row in rows if row[t.JOB] == train_job.name and row[t.OUTCOME] == t.DONE]
-    dataset = context.settings.dataset.name
-    if model_id == "latest":
-        trained = [row for row in trained if row[t.DATASET] == dataset]
-    else:
-        trained = [row for row in trained if row[t.MODEL_ID] == model_id]
-    if not trained:
-        asked = f"of dataset {dataset}" if model_id == "latest" else model_id
-        raise InputDataError(
-            f"{context.lake.root}: the lake has no model {asked}; train_classifier makes one"
-        )
-    row = max(trained, key=lambda row: (row[t.ENDED_AT], row[t.RUN_ID]))
-    return row | {column: dict(row[column] or ()) for column in (t.TABLES_READ, t.TABLES_WRITTEN)}

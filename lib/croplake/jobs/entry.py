@@ -28,8 +28,8 @@ JOB_SUMMARIES = {
     "fetch-crops": "selected_boxes + photo hosts → crops",
     "build-examples": "crops → examples (training shards)",
     "train-classifier": "examples → a Keras model, by N distributed workers",
-    "evaluate-classifier": "examples + model → evaluations, confusion matrix",
-    "classify-photos": "new photos + model → predictions (table and CSV)",
+    "evaluate-classifier": "examples + model → evaluations, a page with what it gets wrong",
+    "classify-photos": "new photos + model → predictions (table, CSV and a page)",
 }
 """Every job, in the order the data takes, for the command line's help."""
 ASIDE_SUMMARIES = {
@@ -43,9 +43,10 @@ LOOK_SUMMARIES = {
 }
 """What only looks."""
 EXPORT = "export-examples"
+CLASSIFY = "classify-photos"
 _SIMILAR = "find-similar"
-_PAGES = ("report-dataset", _SIMILAR)
-"""Looks that write a page."""
+_PAGES = ("report-dataset", "evaluate-classifier", CLASSIFY, _SIMILAR)
+"""What writes a page."""
 LOOK_ARGUMENTS = {"find_similar": ("photo", "top", "dataset")}
 """What a look is asked beside the settings."""
 COMMAND_SUMMARIES = (
@@ -78,6 +79,12 @@ def add_command_arguments(parser: argparse.ArgumentParser, command: str) -> None
     if command in _PAGES:
         parser.add_argument(
             "--out", metavar="FILE", help="where the page goes (default: reports/ in the lake)"
+        )
+    if command == CLASSIFY:
+        parser.add_argument(
+            "--sort-into",
+            metavar="DIR",
+            help="copies the photos into folders by category, and unsure; local or s3a://",
         )
     if command == _SIMILAR:
         parser.add_argument(
@@ -132,24 +139,26 @@ def run_named(job_name: str, arguments: argparse.Namespace) -> None:
         arguments: what `add_command_arguments` asked for.
     """
     settings = load_settings(arguments.conf, arguments.overrides)
+    from croplake.jobs.classify_photos import classify_job
     from croplake.jobs.export_examples import export_job
     from croplake.jobs.way import ASIDE, JOBS, LOOKS, run_all, run_job, run_look  # it loads Spark
 
-    console = make_console()
+    console, out = make_console(), vars(arguments).get("out")
     with surroundings(job_name, settings, console) as (spark, settings):
         if job_name == "run":
             run_all(spark, settings, console)
         elif job_name in LOOKS:
             asked = {name: vars(arguments)[name] for name in LOOK_ARGUMENTS.get(job_name, ())}
-            run_look(
-                spark, job_name, settings, console, out=vars(arguments).get("out"), asked=asked
-            )
+            run_look(spark, job_name, settings, console, out=out, asked=asked)
         elif job_name == EXPORT.replace("-", "_"):
             request = Request(arguments.format, arguments.of, arguments.into)
             run_job(spark, export_job(request), settings, console)
+        elif job_name == CLASSIFY.replace("-", "_"):
+            job = classify_job(sort_into=arguments.sort_into)
+            run_job(spark, job, settings, console, out=out)
         else:
             job = next(job for job in (*JOBS, *ASIDE) if job.name == job_name)
-            run_job(spark, job, settings, console)
+            run_job(spark, job, settings, console, out=out)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def probe_baseline(
         The network's name and the top-1, a fraction; None where nobody has probed them.
     """
     for run in _runs_on(context, PROBE, dataset, examples_version):
-        figures = figures_of(context, run[t.RUN_ID], split)
+        figures = _figures(context, run[t.RUN_ID], run[t.MODEL_ID], split)
         if TOP1 in figures:
             return run[t.DETAIL], figures[TOP1]
     return None
@@ -47,18 +47,21 @@ def evaluated_model(
     for trained in _runs_on(context, "train_classifier", dataset, examples_version):
         is_its = pads.field(t.MODEL_ID) == trained[t.MODEL_ID]
         for run_id in sorted(_evaluated(context, split, is_its), reverse=True):
-            return trained[t.MODEL_ID], figures_of(context, run_id, split)
+            return trained[t.MODEL_ID], _figures(context, run_id, trained[t.MODEL_ID], split)
     return None
 
 
-def figures_of(context: JobContext, run_id: str, split: str) -> dict[str, float]:
-    """The figures of the whole that a run has left, by name."""
+def _figures(context: JobContext, run_id: str, model_id: str, split: str) -> dict[str, float]:
+    """The figures of the whole that a run has left of a model, by name."""
     if not context.lake.exists(t.EVALUATIONS):
         return {}
     is_whole = (
         (pads.field(t.RUN_ID) == run_id)
+        & (pads.field(t.MODEL_ID) == model_id)
         & (pads.field(t.SPLIT) == split)
         & pads.field(t.CATEGORY).is_null()
+        & pads.field(t.SLICE).is_null()
+        & pads.field(t.OTHER_MODEL_ID).is_null()
         & pads.field(t.VALUE).is_valid()
     )
     rows = context.lake.reader.dataset(t.EVALUATIONS.name).to_table(filter=is_whole).to_pylist()

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from croplake import tables as t
 from croplake.errors import InputDataError
+from croplake.evaluation.evaluated import evaluation_rows
 from croplake.evaluation.metrics import (
     LOSS,
     MACRO_F1,
@@ -77,7 +78,8 @@ def run(context: JobContext) -> None:
     head = _train(context, stored, recipe_id, about.num_features, len(categories))
     metrics = _measure(context, stored, recipe_id, about.num_features, head, categories)
     context.model_id = f"probe-{context.run_id}"
-    rows = metrics.rows(context.run_id, context.model_id, context.settings.dataset.name, SPLIT)
+    dataset = context.settings.dataset.name
+    rows = evaluation_rows(metrics.figures(), context.run_id, context.model_id, dataset, SPLIT)
     context.lake.add_rows(rows, t.EVALUATIONS)
     context.written[t.EVALUATIONS.name] = context.lake.version(t.EVALUATIONS)
     _print(context, metrics, head, version)

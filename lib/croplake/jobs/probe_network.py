@@ -20,8 +20,8 @@ from croplake.inference.model import (
     read_side_px,
 )
 from croplake.jobs import train_classifier
-from croplake.jobs.context import JobContext, model_run
-from croplake.jobs.train_classifier import model_folder
+from croplake.jobs.context import JobContext
+from croplake.models import find_model, model_folder
 
 NETWORKS: Final = "networks"
 """The folder of a lake where foreign networks lie that made its embeddings."""
@@ -57,9 +57,9 @@ def choose_network(context: JobContext, tested: DataFrame, about: About) -> Chos
     elif word.endswith(MODEL_ENDINGS) or "/" in word:
         network = _of_file(context, word, "probe.network")
     else:
-        trained = model_run(context, word, train_classifier.JOB)
-        _refuse_learned(context, trained, tested)
-        network = _of_model(context, trained[t.MODEL_ID])
+        model = find_model(context.lake.reader, context.settings.dataset.name, word)
+        _refuse_learned(context, model.run, tested)
+        network = _of_model(context, model.model_id)
     return network, about(network)
 
 

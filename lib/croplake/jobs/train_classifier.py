@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+import hashlib
+import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import pyarrow.dataset as pads
@@ -14,11 +15,16 @@ from croplake import tables as t
 from croplake.errors import InputDataError
 from croplake.jobs.context import Job, JobContext
 from croplake.jobs.select_boxes import dataset_labels
-from croplake.summary import titled
+from croplake.locks import writing
+from croplake.models import has_model, model_folder
+from croplake.summary import titled, warn
+from croplake.training.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
-    from croplake.training.workers import TrainingResult
+    from croplake.training.workers import Examples, TrainingResult
 
+CHECKPOINTS: Final = "checkpoints"
+"""The folder of a lake where trainings under way keep what they go on from."""
 _EPOCH_FIGURES: Final = {
     "loss": 3,
     "accuracy": 3,
@@ -27,11 +33,19 @@ _EPOCH_FIGURES: Final = {
     "images_per_s": 0,
 }
 """What is shown of an epoch, and with how many digits."""
-
-
-def model_folder(root: str, model_id: str) -> str:
-    """The address of a model's folder."""
-    return storage.join(root, "models", model_id)
+_OF_THE_RUN: Final = frozenset(
+    (
+        "num_workers",
+        "launch",
+        "gpus_per_worker",
+        "threads_per_worker",
+        "max_attempts",
+        "tensorboard",
+        "reader_threads",
+        "reader_bytes",
+    )
+)
+"""Settings of `train` that say how it is run: another run may go on with others."""
 
 
 def run(context: JobContext) -> None:
@@ -39,54 +53,83 @@ def run(context: JobContext) -> None:
     # TensorFlow stays out of the driver: the workers are processes of their own.
     from croplake.training.workers import train_distributed
 
-    conf, dataset = context.settings.train, context.settings.dataset.name
+    conf, lake = context.settings.train, context.lake
+    examples = _examples(context)
+    context.model_id = f"{context.settings.dataset.name}-{context.run_id}"
+    folder = model_folder(lake.root, context.model_id)
+    key = _checkpoint_key(context, examples.labels)
+    checkpoints = storage.join(lake.root, CHECKPOINTS, key)
+    with writing(
+        lake.root,
+        (checkpoint_lock(key),),
+        run_id=context.run_id,
+        job="train_classifier",
+        is_inner=True,
+    ):
+        result = train_distributed(
+            context.spark,
+            conf,
+            examples,
+            output_dir=folder,
+            checkpoint_dir=checkpoints,
+            on_epoch=lambda record: _print_epoch(context, record),
+            on_loss=lambda text: warn(context.console, text),
+        )
+        # Only now: a run that is killed while the model is written goes on from the last of them.
+        Checkpoints(checkpoints).remove()
+    context.counts |= {
+        "epochs": len(result.history),
+        "workers": conf.num_workers,
+        "attempts": result.num_attempts,
+    }
+    _print_result(context, result, folder)
+
+
+def checkpoint_lock(key: str) -> str:
+    """The name of the lock of a checkpoints' folder."""
+    return f"{CHECKPOINTS}-{key}"
+
+
+def _checkpoint_key(context: JobContext, labels: Sequence[str]) -> str:
+    """Hash of all that must be the same for a training to go on from a checkpoint."""
+    parts = {
+        "train": context.settings.train.model_dump(mode="json", exclude=set(_OF_THE_RUN)),
+        "dataset": context.settings.dataset.name,
+        "labels": list(labels),
+        "table": context.lake.reader.table_id(t.EXAMPLES.name),
+        "version": context.read[t.EXAMPLES.name],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _examples(context: JobContext) -> Examples:
+    """What is trained on, of the version that stands in `runs`.
+
+    Raises:
+        InputDataError: there is no training example, or the catalog's classes have changed since
+            the examples were built, so that an index is another category's.
+    """
+    from croplake.training.workers import Examples
+
+    dataset, reader = context.settings.dataset.name, context.lake.reader
     labels = dataset_labels(context)
     context.read_table(t.EXAMPLES)
+    version = context.read[t.EXAMPLES.name]
     files = {
-        split: context.lake.reader.files(
-            t.EXAMPLES.name,
-            version=context.read[t.EXAMPLES.name],
-            partition={t.DATASET: dataset, t.SPLIT: split},
+        split: reader.files(
+            t.EXAMPLES.name, version=version, partition={t.DATASET: dataset, t.SPLIT: split}
         )
         for split in t.SPLITS
     }
     if not files["train"]:
         raise InputDataError(f"dataset {dataset}: no training example; build_examples comes first")
-    _check_labels(context, labels)
-    context.model_id = f"{dataset}-{context.run_id}"
-    folder = model_folder(context.lake.root, context.model_id)
-    with tempfile.TemporaryDirectory(prefix="croplake-model-") as scratch:
-        local = storage.local_path(folder) if storage.is_local(folder) else Path(scratch)
-        result = train_distributed(
-            context.spark,
-            conf,
-            train_files=files["train"],
-            validation_files=files["validation"],
-            labels=labels,
-            output_dir=str(local),
-            on_epoch=lambda record: _print_epoch(context, record),
-        )
-        if not storage.is_local(folder):
-            storage.upload_folder(local, folder)
-    context.counts["epochs"] = len(result.history)
-    context.counts["workers"] = conf.num_workers
-    _print_result(context, result, folder)
-
-
-def _check_labels(context: JobContext, labels: list[str]) -> None:
-    """Makes sure that a label index names the same category as when the examples were built.
-
-    Raises:
-        InputDataError: the catalog's classes have changed since.
-    """
-    dataset = context.settings.dataset.name
-    pairs = context.lake.reader.count_by(
+    counts = reader.count_by(
         t.EXAMPLES.name,
-        [t.LABEL_INDEX, t.CATEGORY],
-        version=context.read[t.EXAMPLES.name],
+        [t.SPLIT, t.LABEL_INDEX, t.CATEGORY],
+        version=version,
         where=pads.field(t.DATASET) == dataset,
     )
-    wrong = sorted(pairs.keys() - set(enumerate(labels)))
+    wrong = sorted({(index, name) for _, index, name in counts} - set(enumerate(labels)))
     if wrong:
         index, category = wrong[0]
         raise InputDataError(
@@ -94,10 +137,12 @@ def _check_labels(context: JobContext, labels: list[str]) -> None:
             f"as it is now that is {(*labels, None)[min(index, len(labels))]!r}; run "
             "build_examples again"
         )
+    in_training = [counts["train", index, name] for index, name in enumerate(labels)]
+    return Examples(files["train"], files["validation"], labels, in_training)
 
 
 def _print_epoch(context: JobContext, record: dict[str, float]) -> None:
-    epochs = context.settings.train.epochs
+    epochs = context.settings.train.num_epochs
     text = f"epoch {record['epoch']:.0f} of {epochs} · " + " · ".join(
         f"{name.replace('_', ' ')} {record[name]:.{digits}f}"
         for name, digits in _EPOCH_FIGURES.items()
@@ -115,6 +160,8 @@ def _print_result(context: JobContext, result: TrainingResult, folder: str) -> N
         if name in last:
             table.add_row(f"{name.replace('_', ' ')}, last epoch", f"{last[name]:.{digits}f}")
     table.add_row("epochs", str(len(result.history)))
+    if result.epoch != len(result.history):
+        table.add_row("weights of epoch", str(result.epoch))
     table.add_row("workers", str(len(result.digests)))
     table.add_row("weights, SHA-256", ", ".join(sorted({d[:12] for d in result.digests})))
     for file in storage.list_files(folder):
@@ -130,4 +177,5 @@ JOB = Job(
     reads=(t.CLASSES, t.EXAMPLES),
     follows=("build_examples",),
     conf_of=lambda settings: settings.train,
+    is_there=lambda lake, run: has_model(lake.reader, run[t.MODEL_ID]),
 )

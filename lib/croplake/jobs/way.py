@@ -47,8 +47,10 @@ LOOKS: Final[dict[str, Callable[..., None]]] = {
 """What only looks: it writes no table, and leaves no record."""
 
 
-def run_job(spark: SparkSession, job: Job, settings: Settings, console: Console) -> JobContext:
-    """Runs one job, whatever ran before.
+def run_job(
+    spark: SparkSession, job: Job, settings: Settings, console: Console, *, out: str | None = None
+) -> JobContext:
+    """Runs one job, whatever ran before. A page goes to `out`, or to its usual place.
 
     Returns:
         What it read, wrote and counted.
@@ -56,7 +58,7 @@ def run_job(spark: SparkSession, job: Job, settings: Settings, console: Console)
     Raises:
         CroplakeError: as the job says.
     """
-    context = JobContext(spark, settings, Lake(spark, settings.lake.root), console)
+    context = JobContext(spark, settings, Lake(spark, settings.lake.root), console, out=out)
     hashed = _hash(job, context.lake, settings)
     with recorded(context, job, hashed):
         job.run(context)
@@ -97,8 +99,8 @@ def run_all(spark: SparkSession, settings: Settings, console: Console) -> None:
     for job in JOBS:
         if job is classify_photos.JOB and not classify_photos.has_photos(settings):
             continue
-        latest = latest_runs(lake, settings, JOBS)
-        if not job.always and _is_current(lake, latest.get(job.name), _hash(job, lake, settings)):
+        last = latest_runs(lake, settings, JOBS).get(job.name)
+        if not job.always and _is_current(lake, job, last, _hash(job, lake, settings)):
             console.print(f"{job.name}: up to date", style="dim", highlight=False)
             continue
         started = time.monotonic()
@@ -126,10 +128,10 @@ def _inputs(job: Job, latest: dict[str, dict[str, Any]]) -> dict[str, dict[str, 
     }
 
 
-def _is_current(lake: Lake, last: dict[str, Any] | None, hashed: str) -> bool:
+def _is_current(lake: Lake, job: Job, last: dict[str, Any] | None, hashed: str) -> bool:
     if last is None or last[t.SETTINGS_HASH] != hashed:
         return False
-    return all(
+    return job.is_there(lake, last) and all(
         lake.reader.exists(table) and lake.reader.version(table) >= version
         for table, version in last[t.TABLES_WRITTEN].items()
     )

@@ -19,8 +19,8 @@ MAX_BARS: Final = 40
 
 _BAR_ROW_PX: Final = 34
 _MAX_NAME_CHARS: Final = 36
-_PLOT_TOP_PX, _PLOT_PX, _AXIS_PX = 10, 160, 26
-_PLOT_LEFT: Final = 12.0
+PLOT_TOP_PX, PLOT_PX, AXIS_PX = 10, 160, 26
+PLOT_LEFT: Final = 12.0
 """Percent of the width that the numbers at a histogram's side take."""
 
 
@@ -96,18 +96,18 @@ def draw_bars(
     text = f"{len(bars)} bars. {bars[0].name}: {bars[0].text}; {bars[-1].name}: {bars[-1].text}."
     if len(shown) < len(bars):
         text += f" The first {len(shown)} are drawn, the table has all."
-    svg = _svg(key, title, text, len(shown) * _BAR_ROW_PX)
+    svg = svg_frame(key, title, text, len(shown) * _BAR_ROW_PX)
     for place, bar in enumerate(shown):
         top = place * _BAR_ROW_PX
         row = ET.SubElement(svg, "g")
-        _text(row, bar.name, x="0", y=top + 14, kind="name")
-        _text(row, bar.text, x="100%", y=top + 14, kind="value end")
-        _rect(row, "track", x=0, width=100, y=top + 20, height=8)
+        put_text(row, bar.name, x="0", y=top + 14, kind="name")
+        put_text(row, bar.text, x="100%", y=top + 14, kind="value end")
+        put_rect(row, "track", x=0, width=100, y=top + 20, height=8)
         left = 0.0
         for index, value in enumerate(bar.values):
             width = 100 * value / most
             if value:
-                part = _rect(row, f"series-{index}", x=left, width=width, y=top + 20, height=8)
+                part = put_rect(row, f"series-{index}", x=left, width=width, y=top + 20, height=8)
                 what_it_is = f", {series[index]}" if len(series) > 1 else ""
                 ET.SubElement(part, "title").text = f"{bar.name}{what_it_is}: {value:,}"
             left += width
@@ -121,7 +121,7 @@ def draw_bars(
         )
         for bar in bars
     )
-    return Chart(title, _as_markup(svg), series if several else (), columns, rows)
+    return Chart(title, as_markup(svg), series if several else (), columns, rows)
 
 
 def draw_histogram(
@@ -138,34 +138,34 @@ def draw_histogram(
         unit: head of the counts' column.
     """
     most = _round_up(max(counts))
-    width = (100 - _PLOT_LEFT) / len(counts)
-    bottom = _PLOT_TOP_PX + _PLOT_PX
+    width = (100 - PLOT_LEFT) / len(counts)
+    bottom = PLOT_TOP_PX + PLOT_PX
     names = bins.names
     fullest = max(range(len(counts)), key=lambda index: counts[index])
     text = (
         f"{sum(counts):,} {unit} in {len(counts)} bins; most of them, {counts[fullest]:,}, "
         f"are {names[fullest]}."
     )
-    svg = _svg(key, title, text, bottom + _AXIS_PX)
+    svg = svg_frame(key, title, text, bottom + AXIS_PX)
     for share in (0.0, 0.5, 1.0):
-        y = bottom - share * _PLOT_PX
-        ends = {"x1": f"{_PLOT_LEFT}%", "x2": "100%", "y1": f"{y:g}", "y2": f"{y:g}"}
+        y = bottom - share * PLOT_PX
+        ends = {"x1": f"{PLOT_LEFT}%", "x2": "100%", "y1": f"{y:g}", "y2": f"{y:g}"}
         ET.SubElement(svg, "line", {"class": "grid", **ends})
-        _text(svg, short_count(share * most), x=f"{_PLOT_LEFT - 1.5}%", y=y + 4, kind="tick end")
+        put_text(svg, short_count(share * most), x=f"{PLOT_LEFT - 1.5}%", y=y + 4, kind="tick end")
     for index, count in enumerate(counts):
-        height = _PLOT_PX * count / most
-        left = _PLOT_LEFT + index * width
+        height = PLOT_PX * count / most
+        left = PLOT_LEFT + index * width
         if count:
             y = bottom - height
-            bar = _rect(svg, "series-0", x=left + 0.2, width=width - 0.4, y=y, height=height)
+            bar = put_rect(svg, "series-0", x=left + 0.2, width=width - 0.4, y=y, height=height)
             ET.SubElement(bar, "title").text = f"{names[index]}: {count:,}"
     for tick in bins.ticks:
-        x = f"{_PLOT_LEFT + (tick + 1) * width:.2f}%"
+        x = f"{PLOT_LEFT + (tick + 1) * width:.2f}%"
         marks = {"x1": x, "x2": x, "y1": f"{bottom}", "y2": f"{bottom + 5}"}
         ET.SubElement(svg, "line", {"class": "axis", **marks})
-        _text(svg, bins.texts[tick], x=x, y=bottom + 19, kind="tick middle")
+        put_text(svg, bins.texts[tick], x=x, y=bottom + 19, kind="tick middle")
     rows = tuple((name, f"{count:,}") for name, count in zip(names, counts, strict=True))
-    return Chart(title, _as_markup(svg), (), (what, unit), rows)
+    return Chart(title, as_markup(svg), (), (what, unit), rows)
 
 
 def short_count(number: float) -> str:
@@ -182,7 +182,8 @@ def _round_up(number: int) -> int:
     return max(2, -(-number // step) * step)
 
 
-def _svg(key: str, title: str, text: str, height: int) -> ET.Element:
+def svg_frame(key: str, title: str, text: str, height: int) -> ET.Element:
+    """A drawing as wide as its place, named and described for a screen reader."""
     svg = ET.Element(
         "svg",
         {
@@ -199,7 +200,8 @@ def _svg(key: str, title: str, text: str, height: int) -> ET.Element:
     return svg
 
 
-def _text(parent: ET.Element, text: str, *, x: str, y: float, kind: str) -> None:
+def put_text(parent: ET.Element, text: str, *, x: str, y: float, kind: str) -> None:
+    """Writes a text; a long one is cut, and whole in its title."""
     element = ET.SubElement(parent, "text", {"class": kind, "x": x, "y": f"{y:g}"})
     element.text = text
     if len(text) > _MAX_NAME_CHARS:
@@ -207,13 +209,23 @@ def _text(parent: ET.Element, text: str, *, x: str, y: float, kind: str) -> None
         ET.SubElement(element, "title").text = text
 
 
-def _rect(
+def put_rect(
     parent: ET.Element, kind: str, *, x: float, width: float, y: float, height: float
 ) -> ET.Element:
+    """Draws a rectangle: percent across, pixels down."""
     across = {"x": f"{x:.2f}%", "width": f"{width:.2f}%"}
     down = {"y": f"{y:.1f}", "height": f"{height:.1f}"}
     return ET.SubElement(parent, "rect", {"class": kind, **across, **down})
 
 
-def _as_markup(svg: ET.Element) -> Markup:
+def put_line(
+    parent: ET.Element, kind: str, *, x: tuple[float, float], y: tuple[float, float]
+) -> ET.Element:
+    """Draws a line from its first place to its second: percent across, pixels down."""
+    ends = {"x1": f"{x[0]:.2f}%", "x2": f"{x[1]:.2f}%", "y1": f"{y[0]:.1f}", "y2": f"{y[1]:.1f}"}
+    return ET.SubElement(parent, "line", {"class": kind, **ends})
+
+
+def as_markup(svg: ET.Element) -> Markup:
+    """A drawing as a template takes it."""
     return Markup(ET.tostring(svg, encoding="unicode"))  # noqa: S704  # it has escaped all text

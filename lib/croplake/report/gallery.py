@@ -7,11 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from croplake.report.credit import licence_name, readable
 
 _DATA: Final = "data:image/jpeg;base64,"
+
+
+class _Pictured(Protocol):
+    """What has a place in a gallery."""
+
+    @property
+    def address(self) -> str | None:
+        """The picture as a `data:` address."""
+
+
+Picture = TypeVar("Picture", bound=_Pictured)
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,7 @@ class GalleryCrop:
         author_url: the author's page.
         title: of the photo.
         landing_url: the photo's page.
+        note: what is said of the crop beside its category.
     """
 
     category: str
@@ -43,13 +55,14 @@ class GalleryCrop:
     author_url: str | None
     title: str | None
     landing_url: str | None
+    note: str | None = None
 
     @cached_property
     def address(self) -> str | None:
         """The picture as a `data:` address."""
         if self.jpeg is None:
             return None
-        return as_address(self.jpeg)
+        return data_address(self.jpeg)
 
     @property
     def alt(self) -> str:
@@ -57,10 +70,11 @@ class GalleryCrop:
         licence = f"licence {licence_name(self.license)}" if self.license else "no licence given"
         name = readable(self.author)
         author = f"by {name}" if name else "author not given"
-        return f"{self.category}, crop of photo {self.image_id}, {licence}, {author}"
+        what = f"{self.category}, {self.note}" if self.note else self.category
+        return f"{what}, crop of photo {self.image_id}, {licence}, {author}"
 
 
-def as_address(jpeg: bytes) -> str:
+def data_address(jpeg: bytes) -> str:
     """A picture as a `data:` address."""
     return _DATA + base64.b64encode(jpeg).decode()
 
@@ -71,28 +85,28 @@ def address_bytes(jpeg_bytes: int) -> int:
 
 
 def fit_galleries(
-    galleries: Mapping[str, Sequence[GalleryCrop]], max_bytes: int
-) -> dict[str, list[GalleryCrop]]:
-    """Bounds what all galleries together add to a page; each gets as many crops, to within one.
+    galleries: Mapping[str, Sequence[Picture]], max_bytes: int
+) -> dict[str, list[Picture]]:
+    """Bounds what all galleries together add to a page; each gets as many, to within one.
 
     Args:
-        galleries: category to its crops, the first ones first.
+        galleries: name to its pictures, the first ones first.
         max_bytes: of all pictures, as they are written into the page.
 
     Returns:
-        The crops that fit, by category; each category is there.
+        The pictures that fit, by gallery; each gallery is there.
     """
-    fitted: dict[str, list[GalleryCrop]] = {category: [] for category in galleries}
+    fitted: dict[str, list[Picture]] = {name: [] for name in galleries}
     left = max_bytes
-    for crop in _in_turns(galleries.values()):
-        left -= len(crop.address or "")
+    for name, picture in _in_turns(galleries):
+        left -= len(picture.address or "")
         if left < 0:
             break
-        fitted[crop.category].append(crop)
+        fitted[name].append(picture)
     return fitted
 
 
-def _in_turns(galleries: Iterable[Sequence[GalleryCrop]]) -> Iterable[GalleryCrop]:
-    """The first crop of each, then the second of each, and so on."""
-    for turn in zip_longest(*galleries):
-        yield from (crop for crop in turn if crop is not None)
+def _in_turns(galleries: Mapping[str, Sequence[Picture]]) -> Iterable[tuple[str, Picture]]:
+    """The first picture of each, then the second of each, and so on."""
+    for turn in zip_longest(*galleries.values()):
+        yield from ((n, one) for n, one in zip(galleries, turn, strict=True) if one is not None)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from croplake.report.gallery import GalleryCrop, as_address
+from croplake.report.gallery import GalleryCrop, data_address
 from croplake.report.page import render
 
 
@@ -44,7 +44,7 @@ class AskedPhoto:
     @property
     def address(self) -> str:
         """The picture as a `data:` address."""
-        return as_address(self.jpeg)
+        return data_address(self.jpeg)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,9 @@ THUMBNAILS_SCHEMA: Final = pa.schema(
     ]
 )
 
-_QUALITY: Final = 80
+EXAMPLES_SCHEMA: Final = pa.schema([t.EXAMPLES.schema.field(t.EXAMPLE_ID), *THUMBNAILS_SCHEMA])
+
+QUALITY: Final = 80
 _LEAST_BYTES: Final = 300
 """What a JPEG takes whatever is in it: its headers and tables."""
 _LEAST_BYTES_PER_PIXEL: Final = 0.1
@@ -54,6 +56,22 @@ def read_thumbnails(
                     rows = _chosen_rows(file, group, chosen)
                     small = [row | make_small(row[t.JPEG], side_px) for row in rows]
                     yield pa.RecordBatch.from_pylist(small, schema=THUMBNAILS_SCHEMA)
+
+
+def shrink_examples(batches: Iterable[pa.RecordBatch], *, side_px: int) -> Iterator[pa.RecordBatch]:
+    """Makes the pictures of chosen examples small.
+
+    Args:
+        batches: with the columns `example_id`, `box_id`, `image_id`, `image`, and the attribution.
+        side_px: greatest side of what comes out.
+
+    Returns:
+        Batches in `EXAMPLES_SCHEMA`, one row a row; without a picture and its sides where it does
+        not decode.
+    """
+    for batch in batches:
+        rows = [row | make_small(row.pop(t.IMAGE), side_px) for row in batch.to_pylist()]
+        yield pa.RecordBatch.from_pylist(rows, schema=EXAMPLES_SCHEMA)
 
 
 def _chosen_rows(file: pq.ParquetFile, group: int, chosen: pa.Array) -> list[dict[str, Any]]:
@@ -96,5 +114,5 @@ def make_small(jpeg: bytes | None, side_px: int) -> dict[str, Any]:
     except Exception:  # whatever Pillow makes of bytes that are no picture: the page says so
         return {t.JPEG: None, t.WIDTH_PX: None, t.HEIGHT_PX: None}
     encoded = io.BytesIO()
-    small.save(encoded, "JPEG", quality=_QUALITY, optimize=True)
+    small.save(encoded, "JPEG", quality=QUALITY, optimize=True)
     return {t.JPEG: encoded.getvalue(), t.WIDTH_PX: small.width, t.HEIGHT_PX: small.height}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
@@ -25,34 +23,20 @@ class SharedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore
         if not (training and self.trainable and shared):
             return super().call(inputs, training=training, mask=mask)
         axes = list(range(inputs.shape.rank - 1))
-        moments = tf.stack([tf.reduce_mean(inputs, axes), tf.reduce_mean(tf.square(inputs), axes)])
+        # Means of half-precision numbers would lose what tells a variance from 0.
+        pixels = tf.cast(inputs, tf.float32)
+        moments = tf.stack([tf.reduce_mean(pixels, axes), tf.reduce_mean(tf.square(pixels), axes)])
         moments = context.all_reduce(tf.distribute.ReduceOp.MEAN, moments)
         mean = moments[0]
         variance = tf.maximum(moments[1] - tf.square(mean), 0.0)
         for average, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
             average.assign(average * self.momentum + now * (1.0 - self.momentum))
-        return tf.nn.batch_normalization(
-            inputs, mean, variance, self.beta, self.gamma, self.epsilon
+        normal = tf.nn.batch_normalization(
+            pixels,
+            mean,
+            variance,
+            None if self.beta is None else tf.cast(self.beta, tf.float32),
+            None if self.gamma is None else tf.cast(self.gamma, tf.float32),
+            self.epsilon,
         )
-
-
-def share_batch_norm(model: keras.Model) -> keras.Model:
-    """A copy of a model whose BatchNorm layers share statistics among the workers.
-
-    Args:
-        model: with plain BatchNormalization layers.
-
-    Returns:
-        The copy, for training only: its `get_weights()` fit `model.set_weights`, and `model` is
-        what is saved, for it needs no class of croplake's to be loaded.
-    """
-
-    def clone_layer(layer: Any) -> keras.layers.Layer:  # noqa: ANN401  # keras is untyped
-        kind = type(layer)
-        if isinstance(layer, keras.layers.BatchNormalization):
-            kind = SharedBatchNormalization
-        return kind.from_config(layer.get_config())
-
-    copy = keras.models.clone_model(model, clone_function=clone_layer, recursive=True)
-    copy.set_weights(model.get_weights())
-    return copy
+        return tf.cast(normal, inputs.dtype)

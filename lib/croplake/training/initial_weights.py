@@ -1,8 +1,9 @@
-"""Initial weights from a file: a MobileNetV2 base, or an earlier classifier."""
+"""Initial weights from a file: a base alone, or an earlier classifier."""
 
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from croplake.errors import SettingsError
 _log = logging.getLogger(__name__)
 
 
-def load_initial_weights(model: keras.Model, base: keras.Model, uri: str) -> None:
+def load_initial_weights(model: keras.Model, base: keras.Model, base_name: str, uri: str) -> None:
     """Fills the base, and of the head what fits, from a file.
 
     Whole models (`.keras`, `.h5`) are matched by the names of their layers; files of weights
@@ -26,7 +27,8 @@ def load_initial_weights(model: keras.Model, base: keras.Model, uri: str) -> Non
 
     Args:
         model: the classifier.
-        base: the MobileNetV2 in it.
+        base: the network in it.
+        base_name: what Keras calls it.
         uri: path or address of the file.
 
     Raises:
@@ -47,8 +49,8 @@ def load_initial_weights(model: keras.Model, base: keras.Model, uri: str) -> Non
         for weight, value in zip(base.weights, before, strict=True):
             weight.assign(value)
         raise SettingsError(
-            f"train.weights: {uri} fits {filled} of the {len(layers)} layers of MobileNetV2 "
-            f"({base.count_params():,} weights); it must come from a MobileNetV2 of the same "
+            f"train.weights: {uri} fits {filled} of the {len(layers)} layers of {base_name} "
+            f"({base.count_params():,} weights); it must come from a {base_name} of the same "
             "train.alpha, or from a classifier that croplake trained with it"
         )
 
@@ -81,16 +83,39 @@ def _load_whole(path: Path) -> keras.Model | None:
 
 def _transfer_by_name(source: keras.Model, target: keras.Model) -> int:
     """Copies the weights of layers of the same name and shapes, and counts them."""
-    known = {layer.name: layer.get_weights() for layer in _flat_layers(source) if layer.weights}
+    known = _by_stem(source)
     filled = 0
-    for layer in target.layers:
-        values = known.get(layer.name)
-        if not layer.weights or isinstance(layer, keras.Model) or values is None:
+    for stem, layer in _by_stem(target).items():
+        if stem not in known:
             continue
+        values = known[stem].get_weights()
         if [value.shape for value in values] == [tuple(weight.shape) for weight in layer.weights]:
             layer.set_weights(values)
             filled += 1
     return filled
+
+
+def _by_stem(model: keras.Model) -> dict[tuple[str, int], Any]:
+    """Layers with weights by the name that they have in any process.
+
+    Keras numbers unnamed layers on through a process (normalization, normalization_1, …): they are
+    told by the name without the number, and their place among those of that name.
+    """
+    found: dict[tuple[str, int], Any] = {}
+    for layer in _flat_layers(model):
+        if layer.weights:
+            automatic = _snake_case(type(layer).__name__)
+            is_numbered = re.fullmatch(rf"{automatic}(_\d+)?", layer.name)
+            stem = automatic if is_numbered else layer.name
+            place = sum(known == stem for known, _ in found)
+            found[stem, place] = layer
+    return found
+
+
+def _snake_case(name: str) -> str:
+    """A class' name as Keras names its layers."""
+    parted = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", parted).lower()
 
 
 def _flat_layers(model: keras.Model) -> list[Any]:

@@ -1,65 +1,57 @@
-"""The training loop: epochs of steps under a tf.distribute strategy, on public API.
+"""The training loop: phases of epochs of steps under a tf.distribute strategy, on public API.
 
-Keras 3's `fit` fails under MultiWorkerMirroredStrategy (keras#20585), so the steps stand here. One
+Keras 3's `fit` fails under MultiWorkerMirroredStrategy (keras#20585), so the loop stands here. One
 worker and many run the same code; a worker has one replica.
 """
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from croplake.conf import TrainConf
-from croplake.errors import InputDataError
-from croplake.training.augmentation import augment_batch
-from croplake.training.batch_norm import share_batch_norm
-from croplake.training.network import build_classifier
-from croplake.training.stream import Order, Shard, make_stream
+from croplake.conf import PhaseConf, TrainConf
+from croplake.errors import SettingsError
+from croplake.training.checkpoints import Arrays, Checkpoint, Checkpoints
+from croplake.training.decisions import Decision, Progress, decide
+from croplake.training.network import build_classifier, choose_trainable
+from croplake.training.precision import LossScale, choose_precision
+from croplake.training.steps import Batch, Exchange, Steps
+from croplake.training.training_copy import copy_for_training
 
 EpochRecord = dict[str, float]
-"""An epoch's figures by name: epoch (from 1), loss, accuracy, learning_rate, seconds,
-images_per_s, and with a validation split validation_loss and validation_accuracy."""
+"""An epoch's figures by name: epoch and phase (from 1), loss, accuracy, learning_rate, seconds,
+images_per_s, and with a validation split validation_loss and validation_accuracy. The losses are
+plain cross-entropies, whatever the training makes smaller."""
+
+Observer = Callable[[EpochRecord], None]
+
+_MODEL, _OPTIMIZER, _SCALE, _BEST = "model", "optimizer", "scale", "best"
+"""Parts of a checkpoint."""
+_PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
-def weighted_loss(
-    labels: tf.Tensor, probabilities: tf.Tensor, weights: tf.Tensor, weight_sum: tf.Tensor
-) -> tf.Tensor:
-    """A worker's part of the mean cross-entropy of a global batch.
+@dataclass(frozen=True)
+class Data:
+    """What a worker trains on.
 
-    Args:
-        labels: int32, shape (B,).
-        probabilities: float32, shape (B, C), rows add up to 1.
-        weights: float32, shape (B,), 0 for rows that fill a short shard.
-        weight_sum: scalar, of the batches of all workers.
-
-    Returns:
-        Scalar; added up over the workers it is the weighted mean.
+    Attributes:
+        train: its batches of an epoch (from 0).
+        num_steps: batches of an epoch, as many on every worker.
+        num_rows: examples of an epoch, of all workers.
+        validation: its batches of the validation split; None where there is none.
+        class_weights: what an example counts in the loss, by its label; None is 1.
     """
-    losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
-    return tf.reduce_sum(losses * weights) / weight_sum
 
-
-def batch_sums(labels: tf.Tensor, probabilities: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """What a batch adds to an epoch's figures.
-
-    Args:
-        labels: int32, shape (B,).
-        probabilities: float32, shape (B, C).
-        weights: float32, shape (B,).
-
-    Returns:
-        float64, shape (3,): weighted sums of the loss, of the right guesses, and of one.
-    """
-    losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
-    right = tf.argmax(probabilities, axis=1, output_type=labels.dtype) == labels
-    parts = tf.stack([losses, tf.cast(right, tf.float32), tf.ones_like(losses)])
-    return tf.reduce_sum(tf.cast(parts * weights, tf.float64), axis=1)
+    train: Callable[[int], Iterable[Batch]]
+    num_steps: int
+    num_rows: int
+    validation: Callable[[], Iterable[Batch]] | None = None
+    class_weights: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,145 +61,206 @@ class Trained:
     Attributes:
         model: the classifier with its final weights, the same on every worker.
         history: one record an epoch.
+        epoch: whose weights they are.
     """
 
     model: keras.Model
     history: list[EpochRecord]
+    epoch: int
 
 
 def train_classifier(
     strategy: tf.distribute.Strategy,
     conf: TrainConf,
+    data: Data,
     *,
-    train: Shard,
-    validation: Shard | None,
     num_classes: int,
-    on_epoch: Callable[[EpochRecord], None] = lambda record: None,
+    worker_index: int = 0,
+    checkpoints: Checkpoints | None = None,
+    on_epoch: Observer = lambda record: None,
 ) -> Trained:
-    """Trains a classifier; every worker of the strategy calls this with its own shards.
+    """Trains a classifier; every worker of the strategy calls this with its own data.
 
     Args:
         strategy: with one replica a worker.
         conf: of the training.
-        train: this worker's part of the training split.
-        validation: of the validation split; None skips it.
+        data: this worker's.
         num_classes: categories.
-        on_epoch: is given each epoch's record, on every worker.
+        worker_index: from 0; the first decides for all.
+        checkpoints: where the first writes them, and all go on from; None keeps none.
+        on_epoch: is given each epoch's record, those of a checkpoint first; on every worker.
 
     Returns:
         The model and the history.
 
     Raises:
+        SettingsError: something is decided by a validation loss, and there is no such split.
         InputDataError: an example's picture cannot be decoded.
     """
     keras.utils.set_random_seed(conf.seed % 2**32)
-    num_steps = train.plan.num_steps(conf.batch_size)
+    exchange = Exchange(strategy, worker_index)
+    precision = choose_precision(conf)
+    exchange.require_same(_PRECISIONS.index(precision), "train.precision: auto")
+    _require_validation(conf, data)
+    is_alone = strategy.num_replicas_in_sync == 1
+    if conf.xla and conf.learns_batch_norm and not is_alone:
+        raise SettingsError(
+            "train.xla: BatchNorm that learns is exchanged between the workers, which XLA cannot "
+            "compile; set train.xla: false, or train.num_workers: 1"
+        )
     with strategy.scope():
         saved = build_classifier(conf, num_classes)
-        is_shared = conf.trainable == "all" and strategy.num_replicas_in_sync > 1
-        model = share_batch_norm(saved) if is_shared else saved
-        rate = keras.optimizers.schedules.CosineDecay(conf.learning_rate, conf.epochs * num_steps)
-        optimizer = keras.optimizers.Adam(rate)
-        optimizer.build(model.trainable_variables)
-    steps = _Steps(strategy, model, optimizer)
-    history = []
-    for epoch in range(conf.epochs):
-        started = time.monotonic()
-        figures = steps.run(steps.train, _training_stream(conf, train, epoch))
+        model = copy_for_training(
+            saved,
+            shares_batch_norm=conf.learns_batch_norm and not is_alone,
+            precision=precision,
+        )
+        scale = LossScale(scales=precision == "mixed_float16")
+    training = _Training(strategy, conf, data, model, scale, exchange, checkpoints, on_epoch)
+    training.run()
+    saved.set_weights(model.get_weights())
+    choose_trainable(saved, conf, conf.phases[-1])
+    return Trained(saved, training.history, training.progress.weights_epoch)
+
+
+def _require_validation(conf: TrainConf, data: Data) -> None:
+    if data.validation is not None:
+        return
+    for name, asks in (
+        ("early_stopping", conf.early_stopping is not None),
+        ("schedule: plateau", conf.schedule == "plateau"),
+    ):
+        if asks:
+            raise SettingsError(
+                f"train.{name} is decided by the validation loss, but the dataset has no "
+                "validation split; leave it out, or give the dataset one (dataset.hash_shares)"
+            )
+
+
+@dataclass
+class _Training:
+    """A training under way."""
+
+    strategy: tf.distribute.Strategy
+    conf: TrainConf
+    data: Data
+    model: keras.Model
+    scale: LossScale
+    exchange: Exchange
+    checkpoints: Checkpoints | None
+    on_epoch: Observer
+    history: list[EpochRecord] = field(default_factory=list)
+    progress: Progress = field(default_factory=Progress)
+    _best: Arrays | None = None
+    _optimizer: Any = None
+    _steps: Any = None
+
+    def run(self) -> None:
+        """Trains from the last checkpoint, or from the beginning, to the end."""
+        found = self._find_checkpoint()
+        if found is None:
+            self._begin_phase(0)
+        else:
+            self._restore(found)
+        while not self.progress.has_ended:
+            decision = self._judge(self._run_epoch())
+            if decision.ends_phase:
+                self._end_phase()
+            if self.checkpoints is not None and self.exchange.is_first:
+                self._save(self.checkpoints)
+            self.on_epoch(self.history[-1])
+
+    def _find_checkpoint(self) -> Checkpoint | None:
+        """The one that the first worker has found."""
+        if self.checkpoints is None:
+            return None
+        marker = self.checkpoints.last() if self.exchange.is_first else None
+        (num_epochs,) = self.exchange.tell([marker.progress.num_epochs if marker else 0])
+        return self.checkpoints.load(int(num_epochs)) if num_epochs else None
+
+    def _begin_phase(self, number: int) -> None:
+        phase = self.conf.phases[number]
+        choose_trainable(self.model, self.conf, phase)
+        with self.strategy.scope():
+            self._optimizer = keras.optimizers.Adam(self._schedule(phase))
+            self._optimizer.build(self.model.trainable_variables)
+        self._steps = Steps(
+            self.strategy,
+            self.model,
+            self._optimizer,
+            self.scale,
+            label_smoothing=self.conf.label_smoothing,
+            class_weights=self.data.class_weights,
+            xla=self.conf.xla,
+        )
+        self.progress = self.progress.in_phase(number, phase.learning_rate)
+
+    def _schedule(self, phase: PhaseConf) -> Any:  # noqa: ANN401  # keras is untyped
+        if self.conf.schedule != "cosine":
+            return phase.learning_rate
+        num_steps = phase.epochs * self.data.num_steps
+        return keras.optimizers.schedules.CosineDecay(phase.learning_rate, num_steps)
+
+    def _restore(self, found: Checkpoint) -> None:
+        self._begin_phase(found.progress.phase)
+        self.progress, self.history = found.progress, list(found.history)
+        for part, variables in self._parts().items():
+            for variable, value in zip(variables, found.parts.get(part, []), strict=True):
+                variable.assign(value)
+        self._best = found.parts.get(_BEST)
+        for record in self.history:
+            self.on_epoch(record)
+
+    def _parts(self) -> dict[str, list[Any]]:
+        """The variables that a training goes on from, seeds of dropout among them."""
+        return {
+            _MODEL: self.model.variables,
+            _OPTIMIZER: self._optimizer.variables,
+            _SCALE: self.scale.variables,
+        }
+
+    def _run_epoch(self) -> EpochRecord:
+        started, epoch = time.monotonic(), self.progress.num_epochs
+        sums = self.exchange.add_up(self._steps.train(self.data.train(epoch)))
         seconds = time.monotonic() - started
-        record: EpochRecord = {"epoch": epoch + 1, **figures}
-        if validation is not None:
-            stream = make_stream(validation, batch_size=conf.batch_size, side_px=conf.input_side_px)
-            measured = steps.run(steps.evaluate, stream)
-            record |= {f"validation_{name}": value for name, value in measured.items()}
-        record["learning_rate"] = float(optimizer.learning_rate)
+        record: EpochRecord = {"epoch": epoch + 1, "phase": self.progress.phase + 1}
+        record |= {"loss": float(sums[0] / sums[2]), "accuracy": float(sums[1] / sums[2])}
+        if self.data.validation is not None:
+            sums = self.exchange.add_up(self._steps.evaluate(self.data.validation()))
+            record["validation_loss"] = float(sums[0] / sums[2])
+            record["validation_accuracy"] = float(sums[1] / sums[2])
+        record["learning_rate"] = float(self._optimizer.learning_rate.numpy())
         record["seconds"] = time.monotonic() - started
-        record["images_per_s"] = train.plan.num_rows / seconds
-        history.append(record)
-        on_epoch(record)
-    if model is not saved:
-        saved.set_weights(model.get_weights())
-    return Trained(saved, history)
+        record["images_per_s"] = self.data.num_rows / seconds
+        return record
 
+    def _judge(self, record: EpochRecord) -> Decision:
+        """The first worker's decision; what of the progress it depends on is the first's alone."""
+        self.history.append(record)
+        self.progress, own = decide(self.conf, self.progress, record.get("validation_loss"))
+        is_best, ends_phase, rate = self.exchange.tell([float(value) for value in own])
+        if self.conf.schedule == "plateau":
+            self._optimizer.learning_rate.assign(rate)
+        if is_best and self.conf.early_stopping is not None:
+            self._best = self.model.get_weights()
+        return Decision(bool(is_best), bool(ends_phase), rate)
 
-def _training_stream(conf: TrainConf, shard: Shard, epoch: int) -> tf.data.Dataset:
-    order = Order(conf.seed, epoch, conf.shuffle_buffer)
-    stream = make_stream(shard, batch_size=conf.batch_size, side_px=conf.input_side_px, order=order)
-    seed = tf.constant(order.derive(f"augment {shard.worker_index}"), tf.int64)
+    def _end_phase(self) -> None:
+        """Takes the best weights, where one asked for them, and begins the next phase."""
+        if self._best is not None:
+            (best_epoch,) = self.exchange.tell([self.progress.best_epoch])
+            self.progress.weights_epoch = int(best_epoch)
+            self.model.set_weights(self._best)
+        if self.progress.phase + 1 < len(self.conf.phases):
+            self._begin_phase(self.progress.phase + 1)
+        else:
+            self.progress.has_ended = True
 
-    def augment(index: tf.Tensor, batch: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
-        images, labels, weights = batch
-        return augment_batch(images, conf.augment, tf.stack([seed, index])), labels, weights
-
-    return stream.enumerate().map(augment, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
-
-
-class _Steps:
-    """The compiled steps of one training."""
-
-    def __init__(
-        self,
-        strategy: tf.distribute.Strategy,
-        model: keras.Model,
-        optimizer: keras.optimizers.Optimizer,
-    ) -> None:
-        self._strategy = strategy
-        self._model = model
-        self._optimizer = optimizer
-        self.train = _compile(strategy, self._train_replica)
-        self.evaluate = _compile(strategy, self._evaluate_replica)
-        self._add_up = _compile(strategy, _sum_over_workers)
-
-    def run(self, step: Callable[..., tf.Tensor], stream: tf.data.Dataset) -> EpochRecord:
-        """Takes a step with every batch; the figures are of all workers' rows."""
-        sums = tf.zeros((3,), tf.float64)
-        for batch in _read(stream):
-            sums += step(*batch)
-        loss, right, rows = self._add_up(sums).numpy()
-        return {"loss": float(loss / rows), "accuracy": float(right / rows)}
-
-    def _train_replica(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> Any:  # noqa: ANN401
-        weight_sum = _sum_over_workers(tf.reduce_sum(weights))
-        variables = self._model.trainable_variables
-        with tf.GradientTape() as tape:
-            probabilities = self._model(images, training=True)
-            loss = weighted_loss(labels, probabilities, weights, weight_sum)
-        # The optimizer adds the workers' gradients up.
-        self._optimizer.apply(tape.gradient(loss, variables), variables)
-        return batch_sums(labels, probabilities, weights)
-
-    def _evaluate_replica(
-        self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor
-    ) -> tf.Tensor:
-        return batch_sums(labels, self._model(images, training=False), weights)
-
-
-def _read(stream: tf.data.Dataset) -> Iterator[tuple[tf.Tensor, ...]]:
-    try:
-        yield from stream
-    except tf.errors.InvalidArgumentError as error:
-        cause = re.sub(r"\{\{.*?\}\}\s*", "", error.message).split("\n")[0]
-        raise InputDataError(
-            f"a training shard holds an example that cannot be decoded: {cause}; "
-            "run build_examples again"
-        ) from error
-
-
-def _compile(
-    strategy: tf.distribute.Strategy, step: Callable[..., tf.Tensor]
-) -> Callable[..., tf.Tensor]:
-    """A step of one replica as a function of the whole strategy.
-
-    XLA is left out: it cannot compile the exchange between workers, and compiled for one worker on
-    CPU the step was seven times slower.
-    """
-    compiled: Callable[..., tf.Tensor] = tf.function(
-        lambda *batch: strategy.run(step, batch), autograph=False
-    )
-    return compiled
-
-
-def _sum_over_workers(value: tf.Tensor) -> tf.Tensor:
-    # The identity puts the value on the replica's device; a function's bare argument has none.
-    value = tf.identity(value)
-    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
+    def _save(self, checkpoints: Checkpoints) -> None:
+        parts = {
+            part: [variable.numpy() for variable in variables]
+            for part, variables in self._parts().items()
+        }
+        if self._best is not None:
+            parts[_BEST] = self._best
+        checkpoints.save(Checkpoint(self.progress, list(self.history), parts))

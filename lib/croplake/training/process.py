@@ -12,31 +12,44 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 import threading
 import traceback
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel
 
+from croplake import storage
 from croplake.conf import TrainConf
-from croplake.errors import CroplakeError
+from croplake.errors import CroplakeError, IncompleteError, SettingsError
+from croplake.training.bases import find_base
 from croplake.training.shards import ShardPlan
+
+if TYPE_CHECKING:
+    from croplake.training.loop import Data, Trained
 
 MODEL_FILE: Final = "model.keras"
 MODEL_H5_FILE: Final = "model.h5"
 LABELS_FILE: Final = "labels.json"
 HISTORY_FILE: Final = "history.json"
 SETTINGS_FILE: Final = "settings.json"
-PROGRESS_FILE: Final = "history.jsonl"
-"""One epoch's record a line, while the training runs."""
+TENSORBOARD_FOLDER: Final = "tensorboard"
+_PEER_IS_GONE: Final = (
+    "UnavailableError",
+    "AbortedError",
+    "CancelledError",
+    "DeadlineExceededError",
+    "InternalError",
+)
+"""TensorFlow's errors where another worker has gone in the middle of an exchange."""
 
 
 class SplitFiles(BaseModel):
     """A split's files and the rows of their row groups."""
 
     files: tuple[str, ...]
-    group_rows: tuple[int, ...]
+    plan: ShardPlan
 
 
 class WorkerJob(BaseModel):
@@ -46,10 +59,17 @@ class WorkerJob(BaseModel):
     train: SplitFiles
     validation: SplitFiles | None
     labels: tuple[str, ...]
+    label_counts: tuple[int, ...]
+    """Examples of the training split by label."""
     output_dir: str
+    """Address of the model's folder."""
+    checkpoint_dir: str
+    """Address of the checkpoints' folder."""
     worker_index: int = 0
     local_rank: int = 0
     """Number of this worker among those on its machine."""
+    num_local: int = 1
+    """Workers on its machine."""
     num_threads: int = 1
     """Cores it computes with."""
 
@@ -66,8 +86,10 @@ def main() -> int:
             answer = train(job)
         except CroplakeError as error:
             answer = {"error": str(error), "kind": type(error).__name__}
-        except Exception:  # whatever it is, the task has to hear of it
-            answer = {"error": traceback.format_exc(), "kind": "defect"}
+        except Exception as error:  # whatever it is, the task has to hear of it
+            is_lost = type(error).__name__ in _PEER_IS_GONE
+            kind = "lost" if is_lost else "defect"
+            answer = {"error": traceback.format_exc(), "kind": kind}
         done.set()
         answers.write(json.dumps(answer) + "\n")
     watch.join()
@@ -84,45 +106,86 @@ def train(job: WorkerJob) -> dict[str, Any]:
     """Runs one worker's part of a training; TF_CONFIG names the others.
 
     Returns:
-        `history`: one record an epoch; `digest`: SHA-256 of the final weights.
+        `history`: one record an epoch; `epoch`: whose weights the model has; `digest`: SHA-256 of
+        the weights.
     """
     import tensorflow as tf
 
+    from croplake.training.checkpoints import Checkpoints
     from croplake.training.loop import train_classifier
-    from croplake.training.stream import Shard
+    from croplake.training.observing import Observers
 
     tf.config.threading.set_intra_op_parallelism_threads(job.num_threads)
     tf.config.threading.set_inter_op_parallelism_threads(max(2, job.num_threads))
-    if gpus := tf.config.list_physical_devices("GPU"):
-        tf.config.set_visible_devices(gpus[job.local_rank % len(gpus)], "GPU")
+    _take_gpu(job)
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    is_first = job.worker_index == 0
+    with tempfile.TemporaryDirectory(prefix="croplake-model-") as scratch:
+        observers = Observers(job.conf, Path(scratch, TENSORBOARD_FOLDER)) if is_first else None
+        try:
+            trained = train_classifier(
+                strategy,
+                job.conf,
+                _data(job),
+                num_classes=len(job.labels),
+                worker_index=job.worker_index,
+                checkpoints=Checkpoints(job.checkpoint_dir),
+                on_epoch=observers.tell if observers else lambda record: None,
+            )
+            if is_first:
+                _save(job, trained, Path(scratch))
+        except OSError as error:
+            raise _unwritten(job, error) from error
+    return {
+        "history": trained.history,
+        "epoch": trained.epoch,
+        "digest": digest_weights(trained.model.get_weights()),
+    }
+
+
+def _take_gpu(job: WorkerJob) -> None:
+    """One GPU a worker, its memory as it is needed: evaluation may share it."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        if job.conf.gpus_per_worker:
+            raise SettingsError(
+                f"train.gpus_per_worker: 1: worker {job.worker_index} was given the GPU "
+                f"{os.environ.get('CUDA_VISIBLE_DEVICES')}, but TensorFlow finds none there; "
+                "expected CUDA's libraries (pip install 'tensorflow[and-cuda]'), or set it to 0"
+            )
+        return
+    # Spark shows a worker no other GPUs than those that it was given.
+    is_given = bool(job.conf.gpus_per_worker)
+    if not is_given and job.num_local > len(gpus):
+        raise SettingsError(
+            f"train.num_workers: {job.num_local} workers are on a machine of {len(gpus)} GPUs; "
+            "train with at most one a GPU, or hide the GPUs (CUDA_VISIBLE_DEVICES=-1)"
+        )
+    own = gpus[0 if is_given else job.local_rank]
+    tf.config.set_visible_devices(own, "GPU")
+    tf.config.experimental.set_memory_growth(own, True)
+
+
+def _data(job: WorkerJob) -> Data:
+    from croplake.training.feeding import feed
+    from croplake.training.stream import Shard
+
+    conf = job.conf
 
     def shard(split: SplitFiles) -> Shard:
-        plan = ShardPlan(split.group_rows, job.conf.num_workers)
-        return Shard(split.files, plan, job.worker_index, job.conf.reader_threads)
+        return Shard(
+            split.files, split.plan, job.worker_index, conf.reader_threads, conf.reader_bytes
+        )
 
-    is_chief = job.worker_index == 0
-    output_dir = Path(job.output_dir)
-    if is_chief:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        output_dir.joinpath(PROGRESS_FILE).unlink(missing_ok=True)
-
-    def report(record: dict[str, float]) -> None:
-        if is_chief:
-            with output_dir.joinpath(PROGRESS_FILE).open("a") as progress:
-                progress.write(json.dumps(record) + "\n")
-
-    trained = train_classifier(
-        strategy,
-        job.conf,
+    return feed(
+        conf,
         train=shard(job.train),
         validation=shard(job.validation) if job.validation else None,
-        num_classes=len(job.labels),
-        on_epoch=report,
+        label_counts=job.label_counts,
+        num_cores=job.num_threads,
     )
-    if is_chief:
-        _save(job, trained.model, trained.history, output_dir)
-    return {"history": trained.history, "digest": digest_weights(trained.model.get_weights())}
 
 
 def digest_weights(weights: list[Any]) -> str:
@@ -134,23 +197,30 @@ def digest_weights(weights: list[Any]) -> str:
     return digest.hexdigest()
 
 
-def _save(
-    job: WorkerJob,
-    model: Any,  # noqa: ANN401  # keras is imported late and untyped
-    history: list[dict[str, float]],
-    output_dir: Path,
-) -> None:
+def _save(job: WorkerJob, trained: Trained, scratch: Path) -> None:
+    """Writes the model's folder; `model.keras` comes last, and tells that all is there."""
     texts = {
         LABELS_FILE: list(job.labels),
-        HISTORY_FILE: history,
+        HISTORY_FILE: trained.history,
         SETTINGS_FILE: job.conf.model_dump(mode="json"),
     }
     for name, value in texts.items():
-        output_dir.joinpath(name).write_text(json.dumps(value, indent=2) + "\n")
-    for name in (MODEL_H5_FILE, MODEL_FILE):
-        part = output_dir / f".part-{name}"
-        model.save(part)
-        part.replace(output_dir / name)
+        scratch.joinpath(name).write_text(json.dumps(value, indent=2) + "\n")
+    if find_base(job.conf.base).loads_from_h5:
+        trained.model.save(scratch / MODEL_H5_FILE)
+    storage.upload_folder(scratch, job.output_dir)
+    trained.model.save(scratch / MODEL_FILE)
+    storage.upload_file(scratch / MODEL_FILE, storage.join(job.output_dir, MODEL_FILE))
+
+
+def _unwritten(job: WorkerJob, error: OSError) -> CroplakeError:
+    text = (
+        f"training could not read or write ({error}): the model goes to {job.output_dir}, its "
+        f"checkpoints to {job.checkpoint_dir}"
+    )
+    if storage.is_refusal(error):
+        return SettingsError(f"{text}; expected places that every worker can write to")
+    return IncompleteError(f"{text}; make room, and run the same command again: it goes on")
 
 
 if __name__ == "__main__":

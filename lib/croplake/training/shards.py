@@ -10,11 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
 import pyarrow.parquet as pq
 
 from croplake import storage
-from croplake.errors import InputDataError
+from croplake.errors import CroplakeError, IncompleteError, InputDataError
+
+_FOOTERS_AT_ONCE: Final = 16
+_NO_ANSWER: Final = ("NETWORK_CONNECTION", "REQUEST_TIMEOUT", "SLOW_DOWN", "SERVICE_UNAVAILABLE")
+"""What S3 says, in words, when asking again may help."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +29,12 @@ class ShardPlan:
     Attributes:
         group_rows: rows of each row group, in Petastorm's order.
         num_workers: workers that share them.
+        largest_group_bytes: of any row group, uncompressed, with all its columns.
     """
 
     group_rows: tuple[int, ...]
     num_workers: int
+    largest_group_bytes: int = 0
 
     @property
     def num_rows(self) -> int:
@@ -64,10 +71,37 @@ def plan_shards(files: Sequence[str], num_workers: int) -> ShardPlan:
 
     Raises:
         InputDataError: a file is missing or no Parquet.
+        IncompleteError: the storage does not answer.
     """
-    with ThreadPoolExecutor(16) as pool:
-        counts = pool.map(_row_group_rows, files)
-        return ShardPlan(tuple(rows for count in counts for rows in count), num_workers)
+    # Most of the time goes by in waiting for the storage.
+    with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+        groups = [group for found in pool.map(_row_groups, files) for group in found]
+    largest = max((num_bytes for _, num_bytes in groups), default=0)
+    return ShardPlan(tuple(rows for rows, _ in groups), num_workers, largest)
+
+
+def shard_error(file: str, error: Exception) -> CroplakeError:
+    """What to tell the user of a shard that was not read.
+
+    Args:
+        file: its address.
+        error: what the storage or the Parquet reader raised.
+
+    Returns:
+        IncompleteError where the storage may answer the next time, else InputDataError.
+    """
+    may_pass = isinstance(error, OSError) and (
+        any(word in str(error) for word in _NO_ANSWER)
+        or (error.errno is not None and not storage.is_refusal(error))
+    )
+    if may_pass:
+        return IncompleteError(
+            f"{file}: the storage gave no training shard: {error}; run the same command again"
+        )
+    return InputDataError(
+        f"{file}: a training shard that cannot be read: {error}; if it was vacuumed or damaged, "
+        "run build_examples again"
+    )
 
 
 def require_work_for_all(plan: ShardPlan) -> None:
@@ -87,10 +121,12 @@ def require_work_for_all(plan: ShardPlan) -> None:
     )
 
 
-def _row_group_rows(file: str) -> list[int]:
+def _row_groups(file: str) -> list[tuple[int, int]]:
+    """Rows and bytes of each row group."""
     try:
         with storage.open_random(file) as content:
             footer = pq.read_metadata(content)
     except (OSError, ValueError) as error:
-        raise InputDataError(f"{file}: a training shard that cannot be read: {error}") from error
-    return [footer.row_group(index).num_rows for index in range(footer.num_row_groups)]
+        raise shard_error(file, error) from error
+    groups = (footer.row_group(index) for index in range(footer.num_row_groups))
+    return [(group.num_rows, group.total_byte_size) for group in groups]

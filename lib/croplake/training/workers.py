@@ -1,34 +1,31 @@
-"""Distributed training: N tasks of a Spark barrier stage are the N workers of a training.
+"""Distributed training, seen from the driver: begun, followed, and begun again where a worker died.
 
 The driver never imports TensorFlow.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from croplake import errors, storage
 from croplake.conf import TrainConf
-from croplake.errors import SettingsError
-from croplake.training.process import PROGRESS_FILE, SplitFiles, WorkerJob
+from croplake.errors import IncompleteError, InputDataError
+from croplake.training.checkpoints import Checkpoints, read_history
+from croplake.training.launching import Answers, run_as_processes, run_on_spark
+from croplake.training.process import MODEL_FILE, SplitFiles, WorkerJob
 from croplake.training.shards import plan_shards, require_work_for_all
-from croplake.training.task import ERROR_MARK, run_worker
+from croplake.training.worker_process import LOST, WorkerFailureError
 
-_POLL_S: Final = 0.5
-_EXECUTORS_WAIT_S: Final = 60.0
-"""How long a cluster's executors may take to report."""
+_LOCAL_POLL_S: Final = 0.5
+_REMOTE_POLL_S: Final = 3.0
 
 OnEpoch = Callable[[dict[str, float]], None]
 
@@ -38,43 +35,64 @@ class TrainingResult:
     """A finished training.
 
     Attributes:
-        output_dir: folder with model.keras, model.h5, labels.json, history.json, settings.json.
-        history: one record an epoch: epoch (from 1), loss, accuracy, validation_loss,
+        history: one record an epoch: epoch and phase (from 1), loss, accuracy, validation_loss,
             validation_accuracy (where there is a validation split), learning_rate, seconds,
             images_per_s.
+        epoch: whose weights the model has.
         digests: SHA-256 of every worker's final weights, in the workers' order; all equal.
-        seconds: from the start of the stage to its end, TensorFlow's start included.
+        num_attempts: how often it was begun.
+        seconds: from the start to the end, TensorFlow's start included.
         images_per_s: median over the epochs, of all workers together.
     """
 
-    output_dir: Path
     history: tuple[dict[str, float], ...]
+    epoch: int
     digests: tuple[str, ...]
+    num_attempts: int
     seconds: float
     images_per_s: float
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a training reads.
+
+    Attributes:
+        train_files: Parquet files of the training split (columns image, label_index).
+        validation_files: of the validation split; without any, nothing is validated.
+        labels: categories in the order of label_index.
+        label_counts: examples of the training split by label.
+    """
+
+    train_files: Sequence[str]
+    validation_files: Sequence[str]
+    labels: Sequence[str]
+    label_counts: Sequence[int]
 
 
 def train_distributed(
     spark: SparkSession,
     conf: TrainConf,
+    examples: Examples,
     *,
-    train_files: Sequence[str],
-    validation_files: Sequence[str],
-    labels: Sequence[str],
     output_dir: str,
+    checkpoint_dir: str,
     on_epoch: OnEpoch = lambda record: None,
+    on_loss: Callable[[str], None] = lambda text: None,
 ) -> TrainingResult:
-    """Trains the classifier with `conf.num_workers` Spark tasks.
+    """Trains the classifier with `conf.num_workers` workers.
 
     Args:
-        spark: the session; needs as many free slots as workers.
+        spark: the session; with `launch: spark` it needs as many free slots as workers.
         conf: of the training.
-        train_files: Parquet files of the training split (columns image, label_index).
-        validation_files: of the validation split; without any, nothing is validated.
-        labels: categories in the order of label_index.
-        output_dir: a local or shared folder that the first worker writes to.
-        on_epoch: called with each epoch's record, while the training runs where driver and first
-            worker share `output_dir`, else at its end.
+        examples: to train on.
+        output_dir: address of the model's folder, which the first worker writes: model.keras,
+            model.h5 where the base has one, labels.json, history.json, settings.json.
+        checkpoint_dir: address of a folder of this training's own; checkpoints that are there are
+            gone on from, and stay. Both are on a root that all workers share.
+        on_epoch: called with each epoch's record, while the training runs; those of the checkpoint
+            first.
+        on_loss: told of a worker that died, before the training is begun again.
 
     Returns:
         The result.
@@ -82,106 +100,103 @@ def train_distributed(
     Raises:
         SettingsError: more workers than slots, or weights that do not fit.
         InputDataError: unreadable shards, or fewer row groups than workers.
-        IncompleteError: the ImageNet weights could not be downloaded.
+        IncompleteError: the ImageNet weights could not be downloaded, or workers died in every
+            attempt.
     """
-    folder = Path(output_dir).resolve()
-    job = _describe(conf, train_files, validation_files, labels, folder)
-    require_slots(spark, conf.num_workers)
+    job = describe_job(
+        conf, examples, storage.absolute(output_dir), storage.absolute(checkpoint_dir)
+    )
     started = time.monotonic()
-    with _following(folder / PROGRESS_FILE, on_epoch) as follow:
-        answers = _run_stage(spark, job)
-    follow.catch_up(answers[0]["history"])
-    history = tuple(answers[0]["history"])
+    with _following(job.checkpoint_dir, on_epoch) as follower:
+        answers, num_attempts = _run_attempts(spark, job, on_loss)
+        history = answers[0]["history"]
+        follower.catch_up(history)
+    if not storage.exists(storage.join(job.output_dir, MODEL_FILE)):
+        raise InputDataError(
+            f"{job.output_dir}: the first worker wrote the model there, but it is not there for "
+            "the driver; expected a lake.root that all machines share"
+        )
     return TrainingResult(
-        output_dir=folder,
-        history=history,
+        history=tuple(history),
+        epoch=answers[0]["epoch"],
         digests=tuple(answer["digest"] for answer in answers),
+        num_attempts=num_attempts,
         seconds=time.monotonic() - started,
         images_per_s=median(record["images_per_s"] for record in history),
     )
 
 
-def _describe(
-    conf: TrainConf,
-    train_files: Sequence[str],
-    validation_files: Sequence[str],
-    labels: Sequence[str],
-    folder: Path,
+def describe_job(
+    conf: TrainConf, examples: Examples, output_dir: str, checkpoint_dir: str
 ) -> WorkerJob:
-    train = plan_shards(train_files, conf.num_workers)
+    """What all workers of a training are told; see `train_distributed`.
+
+    Raises:
+        InputDataError: unreadable shards, or fewer row groups than workers.
+    """
+    train = plan_shards(examples.train_files, conf.num_workers)
     require_work_for_all(train)
-    validation = plan_shards(validation_files, conf.num_workers)
+    validation = plan_shards(examples.validation_files, conf.num_workers)
     if conf.weights not in ("imagenet", "none"):
         # The workers' working folders are not the driver's.
         conf = conf.model_copy(update={"weights": storage.absolute(conf.weights)})
     return WorkerJob(
         conf=conf,
-        train=SplitFiles(files=tuple(train_files), group_rows=train.group_rows),
-        validation=SplitFiles(files=tuple(validation_files), group_rows=validation.group_rows)
+        train=SplitFiles(files=tuple(examples.train_files), plan=train),
+        validation=SplitFiles(files=tuple(examples.validation_files), plan=validation)
         if validation.num_rows
         else None,
-        labels=tuple(labels),
-        output_dir=str(folder),
+        labels=tuple(examples.labels),
+        label_counts=tuple(examples.label_counts),
+        output_dir=output_dir,
+        checkpoint_dir=checkpoint_dir,
     )
 
 
-def require_slots(spark: SparkSession, num_workers: int) -> None:
-    """Refuses what Spark would otherwise wait for ten minutes, or for ever.
-
-    Raises:
-        SettingsError: there are fewer slots than workers.
-    """
-    context = spark.sparkContext
-    deadline = time.monotonic() + (
-        0 if str(context.master).startswith("local[") else _EXECUTORS_WAIT_S
-    )
-    while (slots := _count_slots(spark)) < num_workers:
-        if time.monotonic() >= deadline:
-            raise SettingsError(
-                f"train.num_workers: {num_workers} workers train at the same time, but Spark "
-                f"({context.master}) has {slots} slots; set train.num_workers to at most {slots}, "
-                f"or give Spark more (local[{num_workers}], more executors or cores)"
-            )
-        time.sleep(_POLL_S)
-
-
-def _count_slots(spark: SparkSession) -> int:
-    # What Spark itself checks a barrier stage against; Python has no name for it.
-    scala = spark.sparkContext._jsc.sc()
-    profile = scala.resourceProfileManager().defaultResourceProfile()
-    return int(scala.maxNumConcurrentTasks(profile))
+def _run_attempts(
+    spark: SparkSession, job: WorkerJob, on_loss: Callable[[str], None]
+) -> tuple[Answers, int]:
+    """The answers of the attempt that came through, and its number."""
+    attempt, most = 1, job.conf.max_attempts
+    while True:
+        try:
+            if job.conf.launch == "processes":
+                return run_as_processes(job), attempt
+            return run_on_spark(spark, job), attempt
+        except WorkerFailureError as failure:
+            if failure.kind != LOST:
+                raise _as_error(failure) from failure
+            marker = Checkpoints(job.checkpoint_dir).last()
+            place = f"epoch {marker.progress.num_epochs}" if marker else "the beginning"
+            text = f"attempt {attempt} of {most} ended: {failure}"
+            if attempt >= most:
+                raise IncompleteError(
+                    f"training: {text}\nrun the same command again: it goes on after {place} "
+                    "(train.max_attempts is how often a run tries)"
+                ) from failure
+            on_loss(f"{text}\ntraining is begun again, after {place}")
+            attempt += 1
 
 
-def _run_stage(spark: SparkSession, job: WorkerJob) -> list[dict[str, Any]]:
-    text = job.model_dump_json()
-    num_workers = job.conf.num_workers
-    ranks = spark.sparkContext.parallelize(range(num_workers), num_workers).barrier()
-    try:
-        return ranks.mapPartitions(lambda _: iter([run_worker(text)])).collect()
-    except Exception as error:  # py4j's for a failed job, PySpark's own for the rest
-        found = re.search(re.escape(ERROR_MARK) + r"(\{.*\})", str(error))
-        if found is None or isinstance(error, PySparkException):
-            raise
-        failure = json.loads(found[1])
-        kind = getattr(errors, failure["kind"], None)
-        if kind is None:
-            raise RuntimeError(failure["error"]) from error
-        raise kind(failure["error"]) from None
+def _as_error(failure: WorkerFailureError) -> Exception:
+    kind = getattr(errors, failure.kind, None)
+    return RuntimeError(str(failure)) if kind is None else kind(str(failure))
 
 
 class _Follower:
-    """Passes on the epochs that the first worker has written down, each once."""
+    """Passes on the epochs that are complete, each once."""
 
-    def __init__(self, path: Path, on_epoch: OnEpoch) -> None:
-        self._path = path
+    def __init__(self, folder: str, on_epoch: OnEpoch) -> None:
+        self._folder = folder
         self._on_epoch = on_epoch
         self._num_seen = 0
 
     def poll(self) -> None:
-        """Reads what is new; a line still being written waits for the next time."""
-        if self._path.exists():
-            lines = self._path.read_text().split("\n")[:-1]
-            self.catch_up([json.loads(line) for line in lines])
+        """Looks for what is new; a store that does not answer is asked later."""
+        try:
+            self.catch_up(read_history(self._folder))
+        except OSError:
+            return
 
     def catch_up(self, history: Sequence[dict[str, float]]) -> None:
         """Passes on what of a history has not been."""
@@ -191,12 +206,12 @@ class _Follower:
 
 
 @contextmanager
-def _following(path: Path, on_epoch: OnEpoch) -> Iterator[_Follower]:
-    path.unlink(missing_ok=True)
-    follower, stop = _Follower(path, on_epoch), threading.Event()
+def _following(folder: str, on_epoch: OnEpoch) -> Iterator[_Follower]:
+    follower, stop = _Follower(folder, on_epoch), threading.Event()
+    pause_s = _LOCAL_POLL_S if storage.is_local(folder) else _REMOTE_POLL_S
 
     def follow() -> None:
-        while not stop.wait(_POLL_S):
+        while not stop.wait(pause_s):
             follower.poll()
 
     thread = threading.Thread(target=follow, daemon=True)
@@ -206,4 +221,3 @@ def _following(path: Path, on_epoch: OnEpoch) -> Iterator[_Follower]:
     finally:
         stop.set()
         thread.join()
-        path.unlink(missing_ok=True)

@@ -4,6 +4,7 @@
 function addPages(list) {
   const items = [...list.children];
   const size = Number(list.dataset.pageSize);
+  const noun = list.dataset.noun ?? "crops";
   if (items.length <= size) return;
   const bar = document.createElement("div");
   bar.className = "pager";
@@ -18,7 +19,7 @@ function addPages(list) {
     const made = document.createElement("button");
     made.type = "button";
     made.textContent = text;
-    made.setAttribute("aria-label", `${list.dataset.name}: ${what} crops`);
+    made.setAttribute("aria-label", `${list.dataset.name}: ${what} ${noun}`);
     made.addEventListener("click", () => {
       const next = first + step;
       if (next >= 0 && next < items.length) show(next);
@@ -34,7 +35,7 @@ function addPages(list) {
       item.hidden = place < first || place >= first + size;
     });
     const last = Math.min(first + size, items.length);
-    status.textContent = `crops ${first + 1} to ${last} of ${items.length}`;
+    status.textContent = `${noun} ${first + 1} to ${last} of ${items.length}`;
     // Not `disabled`: that would take the keyboard's focus away.
     back.setAttribute("aria-disabled", String(first === 0));
     on.setAttribute("aria-disabled", String(last === items.length));

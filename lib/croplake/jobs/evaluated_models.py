@@ -1,0 +1,170 @@
+"""Which models an evaluation asks, and whether they may be asked about these examples."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812
+
+from croplake import tables as t
+from croplake.conf import Settings
+from croplake.errors import InputDataError, SettingsError
+from croplake.inference.model import read_labels
+from croplake.jobs.context import JobContext
+from croplake.lake import Lake
+from croplake.models import find_model
+
+_MAX_NAMED: Final = 5
+_MAX_ID_CHARS: Final = 120
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A model, or several that are asked as one.
+
+    Attributes:
+        runs: the rows of `runs` that trained them.
+        folders: where they lie.
+        categories: of all of them, by label index.
+    """
+
+    runs: tuple[dict[str, Any], ...]
+    folders: tuple[str, ...]
+    categories: tuple[str, ...]
+
+    @property
+    def model_id(self) -> str:
+        """Its name: the models', joined by `+`."""
+        return "+".join(run[t.MODEL_ID] for run in self.runs)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The ids of an ensemble's models; none of a single model."""
+        return tuple(run[t.MODEL_ID] for run in self.runs) if len(self.runs) > 1 else ()
+
+    @property
+    def dataset(self) -> str:
+        """The dataset that the first of them was trained on."""
+        return str(self.runs[0][t.DATASET])
+
+    @property
+    def version(self) -> int:
+        """The version of `examples` that the first of them was trained on."""
+        return int(self.runs[0][t.TABLES_READ][t.EXAMPLES.name])
+
+    @property
+    def settings(self) -> Settings | None:
+        """What the first of them was trained under; None where an older croplake wrote it."""
+        try:
+            return Settings.model_validate_json(self.runs[0][t.SETTINGS])
+        except ValidationError:
+            return None
+
+
+def choose_models(lake: Lake, settings: Settings) -> tuple[Chosen, Chosen | None]:
+    """What is measured, and what it is compared with.
+
+    Raises:
+        InputDataError: there is no such model, or the models have not the same categories.
+        SettingsError: a model is named twice, or compared with itself.
+    """
+    conf = settings.evaluate
+    first = _choose(lake, settings, conf.ensemble or (conf.model,))
+    if conf.compare_with is None:
+        return first, None
+    second = _choose(lake, settings, (conf.compare_with,))
+    if second.model_id == first.model_id:
+        raise SettingsError(
+            f"evaluate.compare_with: {second.model_id} is the model that is evaluated; expected "
+            "another one (or null)"
+        )
+    _check_same(first, second.model_id, second.categories)
+    return first, second
+
+
+def _choose(lake: Lake, settings: Settings, model_ids: Sequence[str]) -> Chosen:
+    dataset = settings.dataset.name
+    models = [find_model(lake.reader, dataset, model_id) for model_id in model_ids]
+    runs = tuple(model.run for model in models)
+    if len({run[t.MODEL_ID] for run in runs}) != len(runs):
+        raise SettingsError(
+            f"evaluate.ensemble: {', '.join(model_ids)} names a model twice; expected distinct ones"
+        )
+    folders = tuple(model.folder for model in models)
+    chosen = Chosen(runs, folders, read_labels(folders[0]))
+    for run, folder in zip(runs[1:], folders[1:], strict=True):
+        _check_same(chosen, run[t.MODEL_ID], read_labels(folder))
+    return chosen
+
+
+def _check_same(chosen: Chosen, model_id: str, categories: tuple[str, ...]) -> None:
+    if categories == chosen.categories:
+        return
+    odd = sorted(set(categories) ^ set(chosen.categories))
+    named = ", ".join(map(repr, odd[:_MAX_NAMED]))
+    what = f"only one of them knows {named}" if odd else "they have them in another order"
+    raise InputDataError(
+        f"models {chosen.runs[0][t.MODEL_ID]} ({len(chosen.categories)} categories) and {model_id} "
+        f"({len(categories)}): {what}; expected models of the same categories, so that one "
+        "probability is of the same thing in both"
+    )
+
+
+def page_name(first: Chosen, second: Chosen | None, split: str) -> str:
+    """The name of the page's file."""
+    ids = [first.model_id, *([second.model_id] if second else [])]
+    return "_vs_".join(map(_short, ids)) + f"_{split}.html"
+
+
+def _short(model_id: str) -> str:
+    """A long ensemble's name as part of a file's, which may not have any length."""
+    if len(model_id) <= _MAX_ID_CHARS // 2 or "+" not in model_id:
+        return model_id[:_MAX_ID_CHARS]
+    members = model_id.split("+")
+    digest = hashlib.sha256(model_id.encode()).hexdigest()[:8]
+    return f"{members[0][:_MAX_ID_CHARS]}+{len(members) - 1}-{digest}"
+
+
+def tell_of_leaks(
+    context: JobContext, examples: DataFrame, first: Chosen, second: Chosen | None
+) -> Iterator[str]:
+    """Tells of photos that another of the models was trained on.
+
+    The first model's split has no photo of its training, as splits are of photos. A model of
+    another snapshot, or of another dataset, may have been trained on what is asked here.
+
+    Args:
+        context: of the evaluation.
+        examples: what is asked about.
+        first: the models whose snapshot it is.
+        second: what they are compared with.
+
+    Yields:
+        A sentence a model that had such photos, or of which it cannot be told.
+    """
+    split = context.settings.evaluate.split
+    photos = None
+    for run in (*first.runs, *(second.runs if second else ())):
+        dataset, version = run[t.DATASET], int(run[t.TABLES_READ][t.EXAMPLES.name])
+        if (dataset, version) == (first.dataset, first.version) or split == "train":
+            continue
+        of_train = {t.DATASET: dataset, t.SPLIT: "train"}
+        whose = f"model {run[t.MODEL_ID]} (dataset {dataset}, examples version {version})"
+        if context.lake.reader.lost_files(t.EXAMPLES.name, version=version, partition=of_train):
+            yield f"{whose}: files it was trained on are gone, so it may know photos of this split"
+            continue
+        photos = examples.select(t.IMAGE_ID).distinct() if photos is None else photos
+        trained_on = context.lake.read(t.EXAMPLES, version=version).where(
+            (F.col(t.DATASET) == dataset) & (F.col(t.SPLIT) == "train")
+        )
+        known = photos.join(trained_on.select(t.IMAGE_ID), on=t.IMAGE_ID, how="left_semi").count()
+        if known:
+            yield (
+                f"{whose} was trained on {known:,} photos of this {split} split: its figures are "
+                "better than it is"
+            )

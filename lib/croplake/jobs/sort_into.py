@@ -1,0 +1,101 @@
+"""`--sort-into`: the place that photos are copied to, and the list of those that are not."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812
+
+from croplake import storage
+from croplake import tables as t
+from croplake.errors import IncompleteError, SettingsError
+from croplake.inference.copies import NOT_SORTED, PARTS
+from croplake.inference.photos import ANSWERED
+from croplake.inference.stored import is_stored
+
+_COLUMNS: Final = (t.PATH, t.STATUS, t.DETAIL)
+_GO_ON: Final = "once that is mended, run the same command again"
+_WRITABLE: Final = f"{PARTS}/writable"
+"""An empty file that a run writes first, to see whether it may."""
+
+
+def check_sort_into(into: str, patterns: Sequence[str], lake_root: str) -> None:
+    """Refuses what cannot be before the work.
+
+    Args:
+        into: where photos are to be copied, a path or an address.
+        patterns: of the photos.
+        lake_root: address of the lake.
+
+    Raises:
+        SettingsError: a file is there, it cannot be written to, or it lies in the lake or in a
+            folder of photos.
+        IncompleteError: it does not answer, or is full.
+    """
+    target = storage.absolute(into)
+    if f"{target}/".startswith(f"{lake_root}/"):
+        raise SettingsError(f"--sort-into {into}: is in the lake; expected a folder elsewhere")
+    for pattern in patterns:
+        if _is_below(target, pattern):
+            raise SettingsError(
+                f"--sort-into {into}: lies in {pattern}, so the next run would sort its copies; "
+                "expected a folder outside of the photos'"
+            )
+    try:
+        if storage.size_bytes(target) is not None:
+            raise SettingsError(f"--sort-into {into}: is a file; expected a folder, or none yet")
+        storage.write_bytes(storage.join(target, _WRITABLE), b"")
+    except OSError as error:
+        told = f"--sort-into {into}: cannot be written: {error}"
+        if storage.is_refusal(error):
+            raise SettingsError(
+                f"{told}; expected a folder, new or there, that this user may write"
+            ) from error
+        raise IncompleteError(f"{told}; {_GO_ON}") from error
+
+
+def write_not_sorted(into: str, landed: DataFrame) -> None:
+    """Lists the photos that have no category, beside the folders; an older list is replaced.
+
+    Args:
+        into: as for `check_sort_into`.
+        landed: the run's rows of `predictions`, in the order they are to stand.
+
+    Raises:
+        IncompleteError: the list cannot be written.
+    """
+    target = storage.absolute(into)
+    rows = landed.where(~F.col(t.STATUS).isin(*ANSWERED)).select(*_COLUMNS)
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder, NOT_SORTED)
+        with part.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(_COLUMNS)
+            writer.writerows(rows.toLocalIterator())
+        try:
+            storage.upload_file(part, storage.join(target, NOT_SORTED))
+        except OSError as error:
+            raise IncompleteError(
+                f"--sort-into {into}: {NOT_SORTED} cannot be written: {error}; the answers are in "
+                f"the table; {_GO_ON}"
+            ) from error
+    # Who may write into a bucket may not always delete.
+    with contextlib.suppress(OSError):
+        storage.remove(storage.join(target, PARTS))
+
+
+def _is_below(target: str, pattern: str) -> bool:
+    """Whether a folder of photos holds the target; a glob's matches do not show it."""
+    if is_stored(pattern):
+        return f"{target}/".startswith(f"{pattern.rstrip('/')}/")
+    folder = os.path.expanduser(pattern)
+    if not storage.is_local(target) or not os.path.isdir(folder):
+        return False
+    return f"{target}/".startswith(f"{storage.absolute(folder)}/")

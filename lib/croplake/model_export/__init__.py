@@ -1,0 +1,1 @@
+"""Models taken away: files that other programs load without croplake."""

@@ -1,0 +1,53 @@
+"""The page about a classification."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from croplake import tables as t
+from croplake.report.charts import Bar, Chart, draw_bars
+from croplake.report.page import render, share
+from croplake.report.predictions import PredictionFigures
+
+UNSURE: Final = "unsure"
+
+
+def predictions_page(figures: PredictionFigures) -> str:
+    """Lays out what became of all photos of a run as one HTML page."""
+    failed = {
+        status: count
+        for status, count in figures.statuses.items()
+        if status not in (t.STATUS_OK, UNSURE)
+    }
+    return render(
+        "predictions.html",
+        figures=figures,
+        num_photos=sum(figures.statuses.values()),
+        num_decided=figures.statuses.get(t.STATUS_OK, 0),
+        num_unsure=figures.statuses.get(UNSURE, 0),
+        num_failed=sum(failed.values()),
+        failed=dict(sorted(failed.items(), key=lambda item: (-item[1], item[0]))),
+        anchors={name: f"photos-{place}" for place, name in enumerate(figures.galleries)},
+        charts=_charts(figures, failed),
+    )
+
+
+def _charts(figures: PredictionFigures, failed: Mapping[str, int]) -> dict[str, Chart]:
+    counted = {
+        "categories": ("Photos by category", "category", figures.categories),
+        "failures": ("Photos without a category by status", "status", failed),
+    }
+    return {
+        key: draw_bars(key, title, _bars(counts), what=what, series=("photos",))
+        for key, (title, what, counts) in counted.items()
+        if counts
+    }
+
+
+def _bars(counts: Mapping[str, int]) -> list[Bar]:
+    total = sum(counts.values())
+    return [
+        Bar(name, (count,), f"{count:,} ({share(count, total)})")
+        for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]

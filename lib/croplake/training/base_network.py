@@ -1,0 +1,108 @@
+"""A network of `keras.applications` as a base: its weights, and what it wants to see."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+
+from croplake.errors import IncompleteError, SettingsError
+from croplake.training.bases import Preprocessing, find_base
+
+_SILENCE_S: Final = 60.0
+"""Keras waits for a download without end."""
+_BGR_MEANS: Final = (103.939, 116.779, 123.68)
+_RGB_MEANS: Final = (0.485, 0.456, 0.406)
+_RGB_DEVIATIONS: Final = (0.229, 0.224, 0.225)
+
+
+def make_base(
+    name: str, *, weights: str | None, side_px: int, alpha: float = 1.0, asked: str
+) -> Any:  # noqa: ANN401  # keras is untyped
+    """A network of `keras.applications` without its top; from Keras' cache, or downloaded into it.
+
+    Args:
+        name: of the network.
+        weights: `imagenet`, or None for random ones.
+        side_px: side of the squares that it sees.
+        alpha: width, where it comes in several.
+        asked: the setting that asks for it, for errors.
+
+    Returns:
+        A Keras model: preprocessed squares, shape (N, side_px, side_px, 3), to maps of features.
+
+    Raises:
+        SettingsError: the squares are too small for it.
+        IncompleteError: the ImageNet weights could not be downloaded.
+    """
+    options: dict[str, Any] = {"include_top": False, "input_shape": (side_px, side_px, 3)}
+    if find_base(name).has_alpha:
+        options["alpha"] = alpha
+    with _one_download(), warnings.catch_warnings():
+        # Keras warns that sizes of its own choosing are missing and takes the 224 px weights.
+        warnings.filterwarnings("ignore", message="`input_shape` is undefined")
+        try:
+            return getattr(keras.applications, name)(weights=weights, **options)
+        except ValueError as error:
+            raise SettingsError(f"{asked}: {name} at {side_px} px: {error}") from error
+        except Exception as error:  # keras.utils.get_file raises plain Exception
+            raise IncompleteError(
+                f"{asked}: Keras could not get its {name} weights from storage.googleapis.com into "
+                f"{os.environ.get('KERAS_HOME', '~/.keras')}/models: {error}; run again with a "
+                "network, put the file there, or ask for a .keras file instead"
+            ) from error
+
+
+@contextmanager
+def _one_download() -> Iterator[None]:
+    """Processes on one machine share Keras' cache: one downloads, the others find the file."""
+    lock = Path(tempfile.gettempdir(), f"croplake-keras-download-{os.getuid()}.lock")
+    before = socket.getdefaulttimeout()
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        socket.setdefaulttimeout(_SILENCE_S)
+        try:
+            yield
+        finally:
+            socket.setdefaulttimeout(before)
+
+
+def preprocess(images: Any, how: Preprocessing, side_px: int) -> Any:  # noqa: ANN401  # keras is untyped
+    """Brings pictures to what a base sees, by layers of Keras' own.
+
+    Args:
+        images: a symbolic uint8 RGB tensor, shape (N, any height, any width, 3).
+        how: of the base.
+        side_px: side of the squares.
+
+    Returns:
+        A symbolic float32 tensor, shape (N, side_px, side_px, 3).
+    """
+    pixels = keras.layers.Rescaling(1.0, dtype="float32", name="pixels")(images)
+    # Resizing takes training=True where none is given, and with it all layers behind it: a saved
+    # model would change its own BatchNorm at every model(pictures).
+    squares = keras.layers.Resizing(
+        side_px, side_px, antialias=True, dtype="float32", name="resizing"
+    )(pixels, training=False)
+    if how == "own":
+        return squares
+    if how == "caffe":
+        squares = keras.ops.flip(squares, axis=-1)
+        scale: Any = 1.0
+        offset: Any = [-mean for mean in _BGR_MEANS]
+    elif how == "torch":
+        scale = [1 / (255 * deviation) for deviation in _RGB_DEVIATIONS]
+        offset = [-m / d for m, d in zip(_RGB_MEANS, _RGB_DEVIATIONS, strict=True)]
+    else:
+        scale, offset = 1 / 127.5, -1.0
+    return keras.layers.Rescaling(scale, offset=offset, dtype="float32", name="preprocessing")(
+        squares
+    )

@@ -1,0 +1,73 @@
+"""What a worker trains on: its shards, augmented and balanced as the settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import tensorflow as tf
+
+from croplake.conf import TrainConf
+from croplake.training.augmentation import augment_batch
+from croplake.training.loop import Data
+from croplake.training.stream import Order, Shard, make_stream
+
+
+def feed(
+    conf: TrainConf,
+    *,
+    train: Shard,
+    validation: Shard | None,
+    label_counts: Sequence[int],
+    num_cores: int,
+) -> Data:
+    """Streams of a worker's shards.
+
+    Args:
+        conf: of the training.
+        train: its part of the training split.
+        validation: of the validation split; None where there is none.
+        label_counts: examples of the training split by label.
+        num_cores: that it decodes with.
+
+    Returns:
+        What the loop takes.
+    """
+    batches = partial(
+        make_stream, batch_size=conf.batch_size, side_px=conf.input_side_px, num_cores=num_cores
+    )
+    balance = balance_factors(label_counts)
+    copies = tuple(balance) if conf.class_balance == "sampling" else None
+
+    def stream(epoch: int) -> tf.data.Dataset:
+        order = Order(conf.seed, epoch, conf.shuffle_buffer, copies)
+        ordered = batches(train, order=order)
+        seed = tf.constant(order.derive(f"augment {train.worker_index}"), tf.int64)
+
+        def augment(index: tf.Tensor, batch: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+            images, labels, weights = batch
+            return augment_batch(images, conf.augment, tf.stack([seed, index])), labels, weights
+
+        return ordered.enumerate().map(augment, num_parallel_calls=num_cores).prefetch(2)
+
+    return Data(
+        train=stream,
+        num_steps=train.plan.num_steps(conf.batch_size),
+        num_rows=train.plan.num_rows,
+        validation=None if validation is None else partial(batches, validation),
+        class_weights=balance if conf.class_balance == "weights" else None,
+    )
+
+
+def balance_factors(label_counts: Sequence[int]) -> list[float]:
+    """What makes all categories weigh alike: their examples' mean is 1.
+
+    Args:
+        label_counts: examples by label.
+
+    Returns:
+        By label; 0 for one without examples.
+    """
+    num_present = sum(count > 0 for count in label_counts)
+    total = sum(label_counts)
+    return [total / (num_present * count) if count else 0.0 for count in label_counts]

@@ -1,0 +1,209 @@
+"""The compiled steps of a training, and what its workers tell each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from croplake.errors import InputDataError, SettingsError
+from croplake.training.precision import LossScale
+
+Batch: TypeAlias = tuple[Any, Any, Any]
+"""Images, uint8 or float, shape (B, side, side, 3); labels, int32, shape (B,); weights, float32,
+shape (B,), 0 for rows that fill a short shard."""
+
+
+def weighted_loss(
+    labels: tf.Tensor,
+    probabilities: tf.Tensor,
+    weights: tf.Tensor,
+    weight_sum: tf.Tensor,
+    label_smoothing: float = 0.0,
+) -> tf.Tensor:
+    """A worker's part of the mean cross-entropy of a global batch.
+
+    Args:
+        labels: int32, shape (B,).
+        probabilities: float32, shape (B, C), rows add up to 1.
+        weights: float32, shape (B,), 0 for rows that fill a short shard.
+        weight_sum: scalar, of the batches of all workers.
+        label_smoothing: share of a label that all C categories get evenly.
+
+    Returns:
+        Scalar; added up over the workers it is the weighted mean.
+    """
+    losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
+    if label_smoothing:
+        clipped = tf.clip_by_value(probabilities, keras.config.epsilon(), 1.0)
+        evenly = -tf.reduce_mean(tf.math.log(clipped), axis=1)
+        losses = (1.0 - label_smoothing) * losses + label_smoothing * evenly
+    return tf.reduce_sum(losses * weights) / weight_sum
+
+
+def batch_sums(labels: tf.Tensor, probabilities: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """What a batch adds to an epoch's figures.
+
+    Args:
+        labels: int32, shape (B,).
+        probabilities: float32, shape (B, C).
+        weights: float32, shape (B,).
+
+    Returns:
+        float64, shape (3,): weighted sums of the loss, of the right guesses, and of one.
+    """
+    losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
+    right = tf.argmax(probabilities, axis=1, output_type=labels.dtype) == labels
+    parts = tf.stack([losses, tf.cast(right, tf.float32), tf.ones_like(losses)])
+    return tf.reduce_sum(tf.cast(parts * weights, tf.float64), axis=1)
+
+
+class Exchange:
+    """What the workers of a strategy tell each other, each with one replica."""
+
+    def __init__(self, strategy: tf.distribute.Strategy, worker_index: int) -> None:
+        self._strategy = strategy
+        self.is_first = worker_index == 0
+        self._sum = compile_step(strategy, sum_over_workers)
+
+    def add_up(self, values: tf.Tensor | Sequence[float]) -> NDArray[np.float64]:
+        """Sums of all workers' numbers, the same on each."""
+        return np.asarray(self._sum(tf.convert_to_tensor(values, tf.float64)), np.float64)
+
+    def tell(self, values: Sequence[float]) -> list[float]:
+        """The first worker's numbers, on all of them."""
+        own = values if self.is_first else [0.0] * len(values)
+        return [float(value) for value in self.add_up(own)]
+
+    def require_same(self, value: int, what: str) -> None:
+        """Makes sure that all workers have the first one's number.
+
+        Raises:
+            SettingsError: one has another; on every worker.
+        """
+        (first,) = self.tell([value])
+        (num_other,) = self.add_up([float(value != first)])
+        if num_other:
+            raise SettingsError(
+                f"{what}: {num_other:.0f} of {self._strategy.num_replicas_in_sync} workers differ "
+                "from the first; expected machines of one kind"
+            )
+
+
+class Steps:
+    """The compiled steps of one phase."""
+
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        scale: LossScale,
+        *,
+        label_smoothing: float,
+        class_weights: Sequence[float] | None,
+        xla: bool,
+    ) -> None:
+        """Compiles them.
+
+        Args:
+            strategy: with one replica a worker.
+            model: the one that learns.
+            optimizer: of the variables that learn now.
+            scale: of the loss.
+            label_smoothing: see `weighted_loss`.
+            class_weights: what an example counts in the loss, by its label; None is 1.
+            xla: whether the network and its gradients are compiled by XLA. The exchange between
+                workers is not: XLA has none.
+        """
+        self._model = model
+        self._optimizer = optimizer
+        self._scale = scale
+        self._label_smoothing = label_smoothing
+        self._class_weights = None if class_weights is None else tf.constant(class_weights)
+        self._gradients: Callable[..., Any] = self._compute_gradients
+        self._ask: Callable[..., Any] = lambda images: self._model(images, training=False)
+        if xla:
+            self._gradients = tf.function(self._gradients, autograph=False, jit_compile=True)
+            self._ask = tf.function(self._ask, autograph=False, jit_compile=True)
+        self._train = compile_step(strategy, self._train_replica)
+        self._evaluate = compile_step(strategy, self._evaluate_replica)
+
+    def train(self, batches: Iterable[Batch]) -> tf.Tensor:
+        """Takes a training step with every batch; this worker's `batch_sums`, added up."""
+        return _run(self._train, batches)
+
+    def evaluate(self, batches: Iterable[Batch]) -> tf.Tensor:
+        """Asks the model about every batch; this worker's `batch_sums`, added up."""
+        return _run(self._evaluate, batches)
+
+    def _train_replica(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        counted = weights
+        if self._class_weights is not None:
+            counted = weights * tf.gather(self._class_weights, labels)
+        weight_sum = sum_over_workers(tf.reduce_sum(counted))
+        gradients, sums = self._gradients(images, labels, weights, counted, weight_sum)
+        # The optimizer adds the workers' gradients up.
+        self._optimizer.apply(self._scale.unscaled(gradients), self._model.trainable_variables)
+        return sums
+
+    def _compute_gradients(
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        weights: tf.Tensor,
+        counted: tf.Tensor,
+        weight_sum: tf.Tensor,
+    ) -> tuple[list[Any], tf.Tensor]:
+        variables = self._model.trainable_variables
+        with tf.GradientTape() as tape:
+            probabilities = self._model(images, training=True)
+            loss = weighted_loss(labels, probabilities, counted, weight_sum, self._label_smoothing)
+            scaled = self._scale.scaled(loss)
+        gradients = tape.gradient(scaled, variables)
+        return gradients, batch_sums(labels, probabilities, weights)
+
+    def _evaluate_replica(
+        self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor
+    ) -> tf.Tensor:
+        return batch_sums(labels, self._ask(images), weights)
+
+
+def compile_step(
+    strategy: tf.distribute.Strategy, step: Callable[..., tf.Tensor]
+) -> Callable[..., tf.Tensor]:
+    """A step of one replica as a function of the whole strategy."""
+    compiled: Callable[..., tf.Tensor] = tf.function(
+        lambda *batch: strategy.run(step, batch), autograph=False
+    )
+    return compiled
+
+
+def sum_over_workers(value: tf.Tensor) -> tf.Tensor:
+    """Adds up the workers' values; in replica context."""
+    # The identity puts the value on the replica's device; a function's bare argument has none.
+    value = tf.identity(value)
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def _run(step: Callable[..., tf.Tensor], batches: Iterable[Batch]) -> tf.Tensor:
+    sums = tf.zeros((3,), tf.float64)
+    for batch in _read(batches):
+        sums += step(*batch)
+    return sums
+
+
+def _read(batches: Iterable[Batch]) -> Iterator[Batch]:
+    try:
+        yield from batches
+    except tf.errors.InvalidArgumentError as error:
+        cause = re.sub(r"\{\{.*?\}\}\s*", "", error.message).split("\n")[0]
+        raise InputDataError(
+            f"a training shard holds an example that cannot be decoded: {cause}; "
+            "run build_examples again"
+        ) from error

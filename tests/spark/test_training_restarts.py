@@ -1,0 +1,139 @@
+"""Workers that die: training goes on from the last complete epoch; every epoch counts once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from croplake.conf import PhaseConf, TrainConf
+from croplake.errors import IncompleteError
+from croplake.training.checkpoints import Checkpoints
+from croplake.training.workers import Examples, TrainingResult, train_distributed
+from tests.training_data import write_colours
+
+pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
+
+MARK = b"croplake.training.process"
+
+
+def worker_pids() -> list[int]:
+    """Processes of workers, the first worker's first."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0") if folder.name.isdigit() else []
+            if MARK in words:
+                environment = (folder / "environ").read_bytes().decode(errors="replace")
+                index = int(environment.split('"index": ')[1][0])
+                found.append((index, int(folder.name)))
+        except (OSError, IndexError):
+            continue
+    return [pid for _, pid in sorted(found)]
+
+
+def conf_of(launch: str, **changes: Any) -> TrainConf:  # noqa: ANN401
+    values: dict[str, Any] = {
+        "num_workers": 2,
+        "launch": launch,
+        "threads_per_worker": 1,
+        "weights": "none",
+        "phases": (PhaseConf(trainable="all", epochs=4),),
+        "alpha": 0.35,
+        "input_side_px": 32,
+        "dense_units": 8,
+        "batch_size": 4,
+        "shuffle_buffer": 16,
+    }
+    return TrainConf.model_validate(values | changes)
+
+
+def train(
+    spark: SparkSession,
+    conf: TrainConf,
+    folder: Path,
+    *,
+    on_epoch: Callable[[dict[str, float]], None],
+    on_loss: Callable[[str], None],
+) -> TrainingResult:
+    files = [
+        write_colours(folder / f"{number}.parquet", [range(40 * number, 40 * number + 40)])
+        for number in range(2)
+    ]
+    return train_distributed(
+        spark,
+        conf,
+        Examples(files, files, ("red", "green", "blue"), [27, 27, 26]),
+        output_dir=str(folder / "model"),
+        checkpoint_dir=str(folder / "checkpoints"),
+        on_epoch=on_epoch,
+        on_loss=on_loss,
+    )
+
+
+@pytest.mark.parametrize(
+    ("launch", "victim"), [("spark", 0), ("spark", 1), ("processes", 0), ("processes", 1)]
+)
+def test_a_worker_killed_in_an_epoch_costs_that_epoch_alone(
+    spark: SparkSession, tmp_path: Path, launch: str, victim: int
+) -> None:
+    epochs: list[float] = []
+    killed_at: list[float] = []
+    told_after: list[float] = []
+
+    def on_epoch(record: dict[str, float]) -> None:
+        """Called once an epoch is complete: the next one is under way."""
+        epochs.append(record["epoch"])
+        if record["epoch"] == 2 and not killed_at:
+            os.kill(worker_pids()[victim], signal.SIGKILL)
+            killed_at.append(time.monotonic())
+
+    result = train(
+        spark,
+        conf_of(launch),
+        tmp_path,
+        on_epoch=on_epoch,
+        on_loss=lambda text: told_after.append(time.monotonic() - killed_at[0]),
+    )
+    assert result.num_attempts == 2
+    assert epochs == [1, 2, 3, 4]
+    assert [record["epoch"] for record in result.history] == [1, 2, 3, 4]
+    assert len(set(result.digests)) == 1
+    assert told_after[0] < 60
+    assert worker_pids() == []
+
+
+def test_workers_that_die_in_every_attempt_end_the_run_incomplete_and_it_goes_on_later(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    losses: list[str] = []
+
+    def kill(record: dict[str, float]) -> None:
+        os.kill(worker_pids()[1], signal.SIGKILL)
+
+    conf = conf_of("processes", max_attempts=2)
+    with pytest.raises(
+        IncompleteError, match=r"attempt 2 of 2 ended: worker .*(?s:.)*goes on after"
+    ):
+        train(spark, conf, tmp_path, on_epoch=kill, on_loss=losses.append)
+    assert len(losses) == 1
+    marker = Checkpoints(str(tmp_path / "checkpoints")).last()
+    assert marker is not None
+    assert not (tmp_path / "model" / "model.keras").exists()
+    epochs: list[float] = []
+    result = train(
+        spark,
+        conf,
+        tmp_path,
+        on_epoch=lambda record: epochs.append(record["epoch"]),
+        on_loss=losses.append,
+    )
+    assert epochs == [1, 2, 3, 4]
+    assert result.num_attempts == 1
+    assert (tmp_path / "model" / "model.keras").exists()

@@ -1,0 +1,150 @@
+"""Two workers with batches of B are one worker with batches of 2B."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from croplake.conf import TrainConf
+from croplake.training.worker_process import reserve_port
+
+pytest.importorskip("tensorflow")
+
+TRAIN_ON_ARRAYS = """
+import json, sys
+import numpy as np, tensorflow as tf
+from croplake.conf import TrainConf
+from croplake.training.loop import Data, train_classifier
+
+conf = TrainConf.model_validate_json(sys.argv[1])
+worker, num_workers = int(sys.argv[2]), int(sys.argv[3])
+is_contrary = len(sys.argv) > 4
+rng = np.random.default_rng(3)
+squares = rng.integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
+labels = rng.integers(0, 3, 64).astype(np.int32)
+squares[np.arange(64), ..., labels] //= 4
+size = conf.batch_size
+
+
+def batches(of):
+    for start in range(0, 64, size * num_workers):
+        rows = slice(start + worker * size, start + (worker + 1) * size)
+        yield squares[rows], of[rows], np.ones(size, np.float32)
+
+
+def validation():
+    return batches(labels)
+
+
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+if is_contrary and worker:
+    # A worker that would decide otherwise than the first: it would stop at once.
+    from croplake.training import loop
+    from croplake.training.decisions import Decision
+    own = loop.decide
+    loop.decide = lambda conf, progress, loss: (
+        own(conf, progress, loss)[0], Decision(False, True, 1.0)
+    )
+data = Data(lambda epoch: batches(labels), 64 // (size * num_workers), 64, validation)
+trained = train_classifier(strategy, conf, data, num_classes=3, worker_index=worker)
+weights = [float(np.abs(weight).sum()) for weight in trained.model.get_weights()]
+print(json.dumps({"history": trained.history, "weights": weights, "epoch": trained.epoch}))
+"""
+
+
+def train_on_arrays(conf: TrainConf, num_workers: int, *further: str) -> list[dict[str, Any]]:
+    """What every worker answers; each is a process of one thread."""
+    ports = [reserve_port() for _ in range(num_workers)]
+    addresses = [f"127.0.0.1:{port.getsockname()[1]}" for port in ports]
+    for port in ports:
+        port.close()
+    processes = []
+    for worker in range(num_workers):
+        task = {"type": "worker", "index": worker}
+        cluster = {"cluster": {"worker": addresses}, "task": task}
+        environment = os.environ | {
+            "TF_CONFIG": json.dumps(cluster),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "GRPC_VERBOSITY": "ERROR",
+        }
+        arguments = (conf.model_dump_json(), str(worker), str(num_workers), *further)
+        command = [sys.executable, "-c", TRAIN_ON_ARRAYS, *arguments]
+        processes.append(
+            subprocess.Popen(
+                command,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    try:
+        outputs = [process.communicate(timeout=400) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, (_, errors) in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, errors[-3000:]
+    return [json.loads(printed.splitlines()[-1]) for printed, _ in outputs]
+
+
+def conf_of(phase: dict[str, Any], batch_size: int, **changes: Any) -> TrainConf:  # noqa: ANN401
+    values: dict[str, Any] = {
+        "phases": [phase],
+        "alpha": 0.35,
+        "input_side_px": 32,
+        "dense_units": 16,
+        "dropout_frac": 0,
+        "batch_size": batch_size,
+    }
+    return TrainConf.model_validate(values | changes)
+
+
+@pytest.fixture(scope="module")
+def base_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Weights of a base, as random as any."""
+    file: Path = tmp_path_factory.mktemp("base") / "base.weights.h5"
+    code = (
+        "import sys, keras; keras.utils.set_random_seed(1)\n"
+        "from croplake.training.base_network import make_base\n"
+        "base = make_base('MobileNetV2', weights=None, side_px=32, alpha=0.35, asked='test')\n"
+        "base.save_weights(sys.argv[1])"
+    )
+    subprocess.run([sys.executable, "-c", code, str(file)], check=True, capture_output=True)
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "rate"),
+    # A whole base of random weights is chaotic at common rates: rounding alone changes its losses.
+    [("head", 1e-3), pytest.param("all", 5e-6, marks=pytest.mark.full)],
+)
+def test_two_workers_lose_as_one_of_twice_the_batch(
+    base_file: str, trainable: str, rate: float
+) -> None:
+    phase = {"trainable": trainable, "epochs": 2, "learning_rate": rate}
+    weights = base_file if trainable == "head" else "none"
+    (alone,) = train_on_arrays(conf_of(phase, 16, weights=weights), 1)
+    first, second = train_on_arrays(conf_of(phase, 8, weights=weights), 2)
+    for name in ("loss", "validation_loss"):
+        expected = [record[name] for record in alone["history"]]
+        assert [r[name] for r in first["history"]] == pytest.approx(expected, abs=1e-3)
+    assert alone["history"][1]["loss"] != pytest.approx(alone["history"][0]["loss"], abs=1e-5)
+    assert first["weights"] == second["weights"]
+
+
+@pytest.mark.full
+def test_the_first_worker_decides_for_one_that_would_stop(base_file: str) -> None:
+    phase = {"trainable": "head", "epochs": 3, "learning_rate": 1e-3}
+    conf = conf_of(phase, 8, weights=base_file, early_stopping={"patience": 2}, schedule="plateau")
+    first, second = train_on_arrays(conf, 2, "--contrary")
+    assert [record["epoch"] for record in second["history"]] == [1, 2, 3]
+    assert first["weights"] == second["weights"]
+    assert first["epoch"] == second["epoch"] == 3
+    assert [r["learning_rate"] for r in second["history"]] == pytest.approx([1e-3] * 3)

@@ -1,0 +1,108 @@
+"""Every network of `keras.applications` as a base: its preprocessing, and how it is saved."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from croplake.conf import PhaseConf, TrainConf
+from croplake.training.bases import BASES, find_base
+
+tf = pytest.importorskip("tensorflow")
+import keras  # noqa: E402
+
+from croplake.training.base_network import make_base, preprocess  # noqa: E402
+from croplake.training.network import BASE, build_classifier  # noqa: E402
+from croplake.training.training_copy import copy_for_training  # noqa: E402
+
+FAMILIES = {
+    "MobileNet": 64,
+    "MobileNetV3Small": 64,
+    "EfficientNetB0": 64,
+    "EfficientNetV2B0": 64,
+    "ConvNeXtTiny": 64,
+    "ResNet50": 64,
+    "ResNet50V2": 64,
+    "DenseNet121": 64,
+    "VGG16": 64,
+    "InceptionV3": 96,
+    "InceptionResNetV2": 96,
+    "Xception": 96,
+    "NASNetMobile": 64,
+}
+"""One of each, and the side of the squares."""
+
+
+def module_of(name: str) -> Any:  # noqa: ANN401  # keras is untyped
+    """The module of `keras.applications` that the network stands in."""
+    return inspect.getmodule(inspect.unwrap(getattr(keras.applications, name)))
+
+
+def test_all_networks_of_keras_applications_are_known() -> None:
+    names = {name for name in dir(keras.applications) if name[0].isupper()}
+    assert names == set(BASES)
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_pictures_are_preprocessed_as_keras_does_for_the_base(name: str) -> None:
+    pictures = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    images = keras.Input((None, None, 3), dtype="uint8")
+    model = keras.Model(images, preprocess(images, find_base(name).preprocessing, 32))
+    expected = module_of(name).preprocess_input(pictures.astype(np.float32))
+    np.testing.assert_allclose(model(pictures), expected, atol=1e-4)
+
+
+def conf_of(name: str, side_px: int, **changes: Any) -> TrainConf:  # noqa: ANN401
+    values: dict[str, Any] = {
+        "base": name,
+        "weights": "none",
+        "phases": (PhaseConf(trainable="all"),),
+        "input_side_px": side_px,
+        "dense_units": 0,
+    }
+    return TrainConf.model_validate(values | changes)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_classifier_on_any_base_is_saved_loaded_and_gone_on_from(
+    name: str, tmp_path: Path
+) -> None:
+    side_px = FAMILIES[name]
+    pictures = np.random.default_rng(2).integers(0, 256, (2, 70, 90, 3), dtype=np.uint8)
+    model = build_classifier(conf_of(name, side_px), 3)
+    expected = np.asarray(model(pictures))
+    file = tmp_path / "model.keras"
+    model.save(file)
+    np.testing.assert_allclose(keras.models.load_model(file)(pictures), expected, atol=1e-4)
+    # Layers that Keras numbers through a process are found all the same.
+    frozen = conf_of(name, side_px, weights=str(file), phases=({"trainable": "head"},))
+    again = build_classifier(frozen, 3)
+    for one, other in zip(
+        again.get_layer(BASE).get_weights(), model.get_layer(BASE).get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    squares = pictures[:, :side_px, :side_px]
+    copy = copy_for_training(again)
+    np.testing.assert_allclose(copy(squares, training=True), again(squares), atol=1e-4)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_whether_keras_reads_the_base_back_from_hdf5_is_known(name: str, tmp_path: Path) -> None:
+    base = make_base(name, weights=None, side_px=FAMILIES[name], asked="test")
+    squares = np.random.default_rng(3).uniform(-1, 1, base.input_shape[1:])[None]
+    file = tmp_path / "base.h5"
+    try:
+        base.save(file)
+        found = keras.models.load_model(file, compile=False)
+        loads = np.allclose(found(squares), base(squares), atol=1e-4)
+    except Exception:
+        loads = False
+    assert loads == find_base(name).loads_from_h5
