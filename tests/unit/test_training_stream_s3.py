@@ -58,7 +58,7 @@ def test_shards_are_read_from_a_bucket_with_what_the_environment_says(tmp_path: 
         assert sorted(map(int, once.stdout.split())) == list(range(33))
         assert "Warning" not in once.stderr
         sampled = read(environment, files, "sampled")
-        assert len(sampled.stdout.split()) == 2 * 20, sampled.stderr
+        assert len(sampled.stdout.split()) == 2 * 24, sampled.stderr
         (folder / "2.parquet").unlink()
         gone = read(environment, files)
         assert gone.returncode == 1
