@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from rich.console import Console
 from croplake import tables as t
 from croplake.conf import Settings
 from croplake.errors import IncompleteError, InputDataError
-from croplake.jobs import build_examples, evaluate_classifier
+from croplake.jobs import build_examples, evaluate_classifier, train_classifier
 from croplake.jobs.way import JOBS, run_all
+from croplake.lake import Lake
 from croplake.miniature import World, serve_world
 from croplake.storage import local_path
 from tests.jobs.conftest import WholeWay
@@ -152,6 +154,18 @@ def test_a_changed_setting_runs_its_job_and_those_after_it_again(
     for job in JOBS:
         same = settings_hash(job, whole_way.settings, {}) == settings_hash(job, other, {})
         assert same == (job is not evaluate_classifier.JOB)
+
+
+def test_a_model_whose_file_is_gone_is_not_up_to_date(
+    spark: SparkSession, whole_way: WholeWay, tmp_path: Path
+) -> None:
+    root = tmp_path / "lake"
+    shutil.copytree(whole_way.settings.lake.root, root)
+    lake = Lake(spark, str(root))
+    (trained,) = [r for r in rows_of(whole_way.settings, "runs") if r[t.JOB] == "train_classifier"]
+    assert train_classifier.JOB.is_there(lake, trained)
+    (root / "models" / trained[t.MODEL_ID] / "model.keras").unlink()
+    assert not train_classifier.JOB.is_there(lake, trained)
 
 
 def test_evaluating_an_unknown_model_is_an_error_that_says_so(
