@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from croplake.training.decoding import decode_image
 from croplake.training.shards import plan_shards
-from croplake.training.stream import Order, Shard, make_stream, read_batches
+from croplake.training.stream import CALLS_PER_CORE, Order, Shard, make_stream, read_batches
 
 BATCH: Final = 64
 SIDE_PX: Final = 224
@@ -60,7 +60,7 @@ def tfrecord_epoch(folder: Path) -> Callable[[int], tf.data.Dataset]:
                 deterministic=False,
             )
             .shuffle(BUFFER_ROWS, seed=epoch)
-            .map(decode, num_parallel_calls=NUM_THREADS, deterministic=False)
+            .map(decode, num_parallel_calls=CALLS_PER_CORE * NUM_THREADS, deterministic=False)
             .batch(BATCH, drop_remainder=True)
             .prefetch(2)
         )
@@ -79,10 +79,11 @@ def main() -> None:
     kind, folder = sys.argv[1], Path(sys.argv[2])
     epoch_of = {"petastorm": petastorm_epoch, "tfrecord": tfrecord_epoch}[kind](folder)
     for line in sys.stdin:
-        started = time.perf_counter()
+        started, cpu_before = time.perf_counter(), time.process_time()
         num_images = sum(len(images) for images, *_ in read_batches(epoch_of(int(line))))
         seconds = time.perf_counter() - started
-        said: dict[str, Any] = {"num_images": num_images, "seconds": seconds}
+        cpu_s = time.process_time() - cpu_before
+        said: dict[str, Any] = {"num_images": num_images, "seconds": seconds, "cpu_s": cpu_s}
         print(json.dumps(said | {"rss_bytes": rss_bytes()}), flush=True)
 
 

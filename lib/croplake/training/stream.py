@@ -18,6 +18,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from croplake.errors import CroplakeError, IncompleteError, InputDataError, SettingsError
+from croplake.training.allocator import keep_freed_memory
 from croplake.training.decoding import decode_image
 from croplake.training.row_groups import RowGroup, RowGroupReader
 from croplake.training.shards import ShardPlan
@@ -25,6 +26,8 @@ from croplake.training.shards import ShardPlan
 Rows: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
 """JPEGs and labels."""
 
+CALLS_PER_CORE: Final = 8
+"""Pictures in work: with as many as cores, all would wait for the one that takes longest."""
 _MOST_WAITING: Final = 2
 """Row groups of a reader that wait; more do not make it faster."""
 _FEWEST_HELD: Final = 3
@@ -92,8 +95,8 @@ def make_stream(
         batch_size: rows of a batch.
         side_px: side of the squares.
         order: shuffled so; None is the order of the files.
-        num_cores: pictures decoded at once. tf.data's own choice (AUTOTUNE) can wait for a minute
-            at the end of a stream.
+        num_cores: that decode. tf.data's own choice (AUTOTUNE) can wait for a minute at the end of
+            a stream.
 
     Returns:
         Exactly `plan.num_steps(batch_size)` batches (images, labels, weights): uint8
@@ -115,27 +118,17 @@ def make_stream(
     ).unbatch()
     if order is not None:
         rows = rows.shuffle(order.buffer_rows, order.derive("rows"), reshuffle_each_iteration=False)
+
+    def decode(jpeg: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return decode_image(jpeg, side_px), label, tf.constant(1.0)
+
+    num_calls = CALLS_PER_CORE * num_cores
+    decoded = rows.map(decode, num_parallel_calls=num_calls, deterministic=True)
     if num_counted < num_wanted:
-        nothing = tf.data.Dataset.from_tensors((tf.constant(b""), tf.constant(0)))
-        rows = rows.concatenate(nothing.repeat(num_wanted - num_counted))
-
-    def decode(index: tf.Tensor, row: Rows) -> tuple[tf.Tensor, ...]:
-        jpeg, label = row
-        if num_counted == num_wanted:
-            return decode_image(jpeg, side_px), label, tf.constant(1.0)
-        counts = index < num_counted
-        image = tf.cond(
-            counts,
-            lambda: decode_image(jpeg, side_px),
-            lambda: tf.zeros((side_px, side_px, 3), tf.uint8),
-        )
-        return image, label, tf.cast(counts, tf.float32)
-
-    batches = (
-        rows.enumerate()
-        .map(decode, num_parallel_calls=num_cores, deterministic=True)
-        .batch(batch_size, drop_remainder=True)
-    )
+        blank = tf.zeros((side_px, side_px, 3), tf.uint8), tf.constant(0), tf.constant(0.0)
+        blanks = tf.data.Dataset.from_tensors(blank).repeat(num_wanted - num_counted)
+        decoded = decoded.concatenate(blanks)
+    batches = decoded.batch(batch_size, drop_remainder=True)
     if num_counted < num_wanted:
         batches = _fill(batches, batch_size, side_px, num_counted)
     return batches.apply(tf.data.experimental.assert_cardinality(num_steps)).prefetch(2)
@@ -234,6 +227,7 @@ def _read_passes(
 
     Every pass over the shard is drawn anew; without copies, one gives all rows.
     """
+    keep_freed_memory()
     copies = None if order is None or order.copies is None else np.asarray(order.copies)
     number = 0
     while True:
