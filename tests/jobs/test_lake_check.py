@@ -49,6 +49,8 @@ def forget_on_paper(small: SmallLake, image_id: str) -> None:
 
 def test_every_check_holds_on_an_intact_lake(small: SmallLake) -> None:
     forget_on_paper(small, "f" * 16)
+    vector = {t.NETWORK: "imagenet:X 32", t.NETWORK_DIGEST: "0" * 64, t.VECTOR: [1.0, 2.0]}
+    small.add(t.EMBEDDINGS, small.crop("a1") | vector)
     findings = list(find_all(small.spark, str(small.folder), deep=True, num_keys=3))
     assert {finding.check.name: finding.num_broken for finding in findings} == dict.fromkeys(
         ["schema_version", "records", *CHECKS, "pictures"], 0
@@ -58,8 +60,10 @@ def test_every_check_holds_on_an_intact_lake(small: SmallLake) -> None:
 def test_a_table_that_was_never_written_is_not_looked_at(small: SmallLake) -> None:
     findings = list(find_all(small.spark, str(small.folder), deep=False, num_keys=3))
     notes = {finding.check.name: finding.note for finding in findings if finding.note}
-    assert notes == dict.fromkeys(
-        ["forgotten_files", "forgotten_rows"], "forgotten_photos not written yet"
+    forgotten = ["forgotten_files", "forgotten_rows"]
+    embedded = ["one_vector_per_crop", "vectors"]
+    assert notes == dict.fromkeys(forgotten, "forgotten_photos not written yet") | dict.fromkeys(
+        embedded, "embeddings not written yet"
     )
 
 
@@ -77,7 +81,7 @@ def test_a_broken_lake_is_exit_code_4_and_json_is_all_that_is_printed(
     assert len(findings["one_crop_per_box"]["keys"]) == 2
     assert findings["one_crop_per_box"]["keys"][0].startswith(recipe_id)
     assert findings["catalog_keys"]["holds"] is True
-    assert "2 of 18 checks are broken: one_crop_per_box, every_box_has_its_row" in printed.err
+    assert "2 of 20 checks are broken: one_crop_per_box, every_box_has_its_row" in printed.err
     assert main(["lake", "check", "--conf", small.conf, "--keys", "2"]) == 4
     printed = capfd.readouterr()
     assert "one_crop_per_box: no box has two crops under one recipe; but:" in printed.out
@@ -139,7 +143,7 @@ def test_keys_are_counted_from_one_on(
     [
         (None, "_lake.json is missing"),
         ("{", "_lake.json is no JSON object"),
-        ('{"schema_version": 7}', "_lake.json says 7, this croplake knows 2"),
+        ('{"schema_version": 7}', "_lake.json says 7, this croplake knows 3"),
     ],
 )
 def test_a_wrong_marker_is_named_and_nothing_else_is_looked_at(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import tensorflow as tf
@@ -10,7 +10,8 @@ import tensorflow as tf
 from croplake.conf import TrainConf
 from croplake.training.augmentation import augment_batch
 from croplake.training.loop import Data
-from croplake.training.stream import Order, Shard, make_stream
+from croplake.training.steps import Batch
+from croplake.training.stream import Order, Shard, make_stream, read_batches
 
 
 def feed(
@@ -39,7 +40,7 @@ def feed(
     balance = balance_factors(label_counts)
     copies = tuple(balance) if conf.class_balance == "sampling" else None
 
-    def stream(epoch: int) -> tf.data.Dataset:
+    def read(epoch: int) -> Iterator[Batch]:
         order = Order(conf.seed, epoch, conf.shuffle_buffer, copies)
         ordered = batches(train, order=order)
         seed = tf.constant(order.derive(f"augment {train.worker_index}"), tf.int64)
@@ -48,13 +49,14 @@ def feed(
             images, labels, weights = batch
             return augment_batch(images, conf.augment, tf.stack([seed, index])), labels, weights
 
-        return ordered.enumerate().map(augment, num_parallel_calls=num_cores).prefetch(2)
+        changed = ordered.enumerate().map(augment, num_parallel_calls=num_cores)
+        return read_batches(changed.prefetch(2))
 
     return Data(
-        train=stream,
+        train=read,
         num_steps=train.plan.num_steps(conf.batch_size),
         num_rows=train.plan.num_rows,
-        validation=None if validation is None else partial(batches, validation),
+        validation=None if validation is None else lambda: read_batches(batches(validation)),
         class_weights=balance if conf.class_balance == "weights" else None,
     )
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -11,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from croplake.errors import InputDataError, SettingsError
+from croplake.errors import SettingsError
 from croplake.training.precision import LossScale
 
 Batch: TypeAlias = tuple[Any, Any, Any]
@@ -193,17 +192,6 @@ def sum_over_workers(value: tf.Tensor) -> tf.Tensor:
 
 def _run(step: Callable[..., tf.Tensor], batches: Iterable[Batch]) -> tf.Tensor:
     sums = tf.zeros((3,), tf.float64)
-    for batch in _read(batches):
+    for batch in batches:
         sums += step(*batch)
     return sums
-
-
-def _read(batches: Iterable[Batch]) -> Iterator[Batch]:
-    try:
-        yield from batches
-    except tf.errors.InvalidArgumentError as error:
-        cause = re.sub(r"\{\{.*?\}\}\s*", "", error.message).split("\n")[0]
-        raise InputDataError(
-            f"a training shard holds an example that cannot be decoded: {cause}; "
-            "run build_examples again"
-        ) from error
