@@ -90,6 +90,15 @@ def test_the_page_has_the_photo_and_the_nearest_crops_with_their_credit(
     assert "CC BY 2.0" in said
 
 
+def test_a_photo_is_named_by_a_path_of_the_working_folder_too(
+    small: SmallLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = picture(tmp_path, colour_of(NUM_EACH + 2))
+    monkeypatch.chdir(tmp_path)
+    shown, _, _ = look(small, Path(file).name)
+    assert shown[0] == image_id_of(NUM_EACH + 2)
+
+
 def test_a_crop_of_the_lake_is_asked_for_by_its_box_id_and_is_not_its_own_neighbour(
     small: SmallLake,
 ) -> None:

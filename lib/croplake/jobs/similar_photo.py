@@ -116,9 +116,11 @@ def _of_photo(context: JobContext, photo: str, stored: StoredVectors) -> Asked:
 def _read(context: JobContext, photo: str) -> bytes:
     limits = context.http_limits()
     if is_address(photo) or storage.is_local(photo):
+        has_scheme = is_address(photo) or photo.startswith("file:")
+        place = photo if has_scheme else os.path.abspath(os.path.expanduser(photo))
         shares = EqualShares(context.host_budgets())
         with HttpGetter(limits, shares, max_transfers=1) as getter:
-            return photo_loader(getter, max_bytes=limits.max_bytes)(os.path.expanduser(photo))
+            return photo_loader(getter, max_bytes=limits.max_bytes)(place)
     try:
         num_bytes = storage.size_bytes(photo)
         if num_bytes is None:
