@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -106,18 +106,34 @@ def conf_of(phase: dict[str, Any], batch_size: int, **changes: Any) -> TrainConf
     return TrainConf.model_validate(values | changes)
 
 
-@pytest.fixture(scope="module")
-def base_file(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Weights of a base, as random as any."""
-    file: Path = tmp_path_factory.mktemp("base") / "base.weights.h5"
-    code = (
-        "import sys, keras; keras.utils.set_random_seed(1)\n"
-        "from croplake.training.base_network import make_base\n"
-        "base = make_base('MobileNetV2', weights=None, side_px=32, alpha=0.35, asked='test')\n"
-        "base.save_weights(sys.argv[1])"
-    )
-    subprocess.run([sys.executable, "-c", code, str(file)], check=True, capture_output=True)
-    return str(file)
+MAKE_CACHE = """
+import sys
+import h5py, keras
+from pathlib import Path
+from croplake.training.base_network import make_base
+
+keras.utils.set_random_seed(1)
+models = Path(sys.argv[1], "models")
+models.mkdir()
+base = make_base("MobileNetV2", weights=None, side_px=32, alpha=0.35, asked="test")
+base.save(models / "whole.h5")
+name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
+with h5py.File(models / "whole.h5") as whole, h5py.File(models / name, "w") as alone:
+    for key, value in whole["model_weights"].attrs.items():
+        alone.attrs[key] = value
+    for key in whole["model_weights"]:
+        whole.copy(f"model_weights/{key}", alone)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keras_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keras' cache with "ImageNet" weights that are as random as any: workers share it."""
+    folder = tmp_path_factory.mktemp("keras")
+    subprocess.run([sys.executable, "-c", MAKE_CACHE, folder], check=True, capture_output=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_HOME", str(folder))
+        yield
 
 
 @pytest.mark.parametrize(
@@ -125,11 +141,9 @@ def base_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     # A whole base of random weights is chaotic at common rates: rounding alone changes its losses.
     [("head", 1e-3), pytest.param("all", 5e-6, marks=pytest.mark.full)],
 )
-def test_two_workers_lose_as_one_of_twice_the_batch(
-    base_file: str, trainable: str, rate: float
-) -> None:
+def test_two_workers_lose_as_one_of_twice_the_batch(trainable: str, rate: float) -> None:
     phase = {"trainable": trainable, "epochs": 2, "learning_rate": rate}
-    weights = base_file if trainable == "head" else "none"
+    weights = "imagenet" if trainable == "head" else "none"
     (alone,) = train_on_arrays(conf_of(phase, 16, weights=weights), 1)
     first, second = train_on_arrays(conf_of(phase, 8, weights=weights), 2)
     for name in ("loss", "validation_loss"):
@@ -140,9 +154,9 @@ def test_two_workers_lose_as_one_of_twice_the_batch(
 
 
 @pytest.mark.full
-def test_the_first_worker_decides_for_one_that_would_stop(base_file: str) -> None:
+def test_the_first_worker_decides_for_one_that_would_stop() -> None:
     phase = {"trainable": "head", "epochs": 3, "learning_rate": 1e-3}
-    conf = conf_of(phase, 8, weights=base_file, early_stopping={"patience": 2}, schedule="plateau")
+    conf = conf_of(phase, 8, weights="imagenet", early_stopping={"patience": 2}, schedule="plateau")
     first, second = train_on_arrays(conf, 2, "--contrary")
     assert [record["epoch"] for record in second["history"]] == [1, 2, 3]
     assert first["weights"] == second["weights"]

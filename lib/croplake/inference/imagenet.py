@@ -31,7 +31,7 @@ def load_imagenet_embedder(name: str, side_px: int) -> tuple[Run, int, str]:
     prepare_tensorflow()
     import keras
 
-    from croplake.training.base_network import make_base, preprocess
+    from croplake.training.base_network import make_base, one_download, preprocess
 
     asked = f"probe.network: {PREFIX}{name}"
     try:
@@ -39,7 +39,8 @@ def load_imagenet_embedder(name: str, side_px: int) -> tuple[Run, int, str]:
     except ValueError as error:
         raise SettingsError(f"{asked}: {error}") from error
     keras.config.disable_interactive_logging()  # else a download counts its bytes
-    base = make_base(name, weights="imagenet", side_px=side_px, asked=asked)
+    with one_download():
+        base = make_base(name, weights="imagenet", side_px=side_px, asked=asked)
     images = keras.Input((None, None, 3), dtype="uint8")
     maps = base(preprocess(images, preprocessing, side_px), training=False)
     vectors, num_features = pooled(maps, PREFIX + name)

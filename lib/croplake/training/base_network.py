@@ -46,7 +46,7 @@ def make_base(
     options: dict[str, Any] = {"include_top": False, "input_shape": (side_px, side_px, 3)}
     if find_base(name).has_alpha:
         options["alpha"] = alpha
-    with _one_download(), warnings.catch_warnings():
+    with warnings.catch_warnings():
         # Keras warns that sizes of its own choosing are missing and takes the 224 px weights.
         warnings.filterwarnings("ignore", message="`input_shape` is undefined")
         try:
@@ -62,8 +62,11 @@ def make_base(
 
 
 @contextmanager
-def _one_download() -> Iterator[None]:
-    """Processes on one machine share Keras' cache: one downloads, the others find the file."""
+def one_download() -> Iterator[None]:
+    """Processes on one machine share Keras' cache: one downloads, the others find the file.
+
+    Not to be held in the scope of a strategy: workers there wait for each other at every variable.
+    """
     lock = Path(tempfile.gettempdir(), f"croplake-keras-download-{os.getuid()}.lock")
     before = socket.getdefaulttimeout()
     with lock.open("w") as held:

@@ -18,7 +18,7 @@ from croplake.conf import PhaseConf, TrainConf
 from croplake.errors import SettingsError
 from croplake.training.checkpoints import Arrays, Checkpoint, Checkpoints
 from croplake.training.decisions import Decision, Progress, decide
-from croplake.training.network import build_classifier, choose_trainable
+from croplake.training.network import build_classifier, choose_trainable, download_weights
 from croplake.training.precision import LossScale, choose_precision
 from croplake.training.steps import Batch, Exchange, Steps
 from croplake.training.training_copy import copy_for_training
@@ -108,6 +108,7 @@ def train_classifier(
             "train.xla: BatchNorm that learns is exchanged between the workers, which XLA cannot "
             "compile; set train.xla: false, or train.num_workers: 1"
         )
+    download_weights(conf)
     with strategy.scope():
         saved = build_classifier(conf, num_classes)
         model = copy_for_training(

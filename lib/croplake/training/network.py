@@ -12,7 +12,7 @@ import keras
 
 from croplake.conf import PhaseConf, TrainConf
 from croplake.errors import SettingsError
-from croplake.training.base_network import make_base, preprocess
+from croplake.training.base_network import make_base, one_download, preprocess
 from croplake.training.bases import find_base
 from croplake.training.initial_weights import load_initial_weights
 
@@ -46,14 +46,7 @@ def build_classifier(conf: TrainConf, num_classes: int) -> keras.Model:
             base, or `top_N` has too large an N.
         IncompleteError: the ImageNet weights could not be downloaded.
     """
-    from_imagenet = conf.weights == "imagenet"
-    base = make_base(
-        conf.base,
-        weights="imagenet" if from_imagenet else None,
-        side_px=conf.input_side_px,
-        alpha=conf.alpha,
-        asked="train.weights: imagenet" if from_imagenet else "train.base",
-    )
+    base = _make_base(conf)
     base.name = BASE
     if conf.learns_batch_norm:
         for layer in _batch_norms(base):
@@ -76,6 +69,31 @@ def build_classifier(conf: TrainConf, num_classes: int) -> keras.Model:
         check_phase(model, phase)
     choose_trainable(model, conf, conf.phases[0])
     return model
+
+
+def download_weights(conf: TrainConf) -> None:
+    """Brings ImageNet weights, where they are asked for, into Keras' cache on this machine.
+
+    Before a strategy's scope is entered: see `one_download`.
+
+    Raises:
+        SettingsError: the pictures are too small for the base.
+        IncompleteError: the weights could not be downloaded.
+    """
+    if conf.weights == "imagenet":
+        with one_download():
+            _make_base(conf)
+
+
+def _make_base(conf: TrainConf) -> Any:  # noqa: ANN401  # keras is untyped
+    from_imagenet = conf.weights == "imagenet"
+    return make_base(
+        conf.base,
+        weights="imagenet" if from_imagenet else None,
+        side_px=conf.input_side_px,
+        alpha=conf.alpha,
+        asked="train.weights: imagenet" if from_imagenet else "train.base",
+    )
 
 
 def check_phase(model: keras.Model, phase: PhaseConf) -> None:
