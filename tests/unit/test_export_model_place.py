@@ -225,16 +225,16 @@ def test_latest_is_the_datasets_newest_and_an_id_is_any_of_the_lake(settings: Se
         find_model(lake, "nuts", "latest")
 
 
-def test_a_model_whose_file_is_gone_is_named(
+def test_a_model_whose_file_is_gone_is_named_and_is_not_the_latest(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     later = {t.ENDED_AT: ENDED_AT + timedelta(hours=1)}
     add_model(settings, OTHER, **later).joinpath("model.keras").unlink()
-    assert export(settings, tmp_path / "away") == 4
+    assert export(settings, tmp_path / "away", "--model", OTHER) == 4
     said = capsys.readouterr().err
     assert "models/fruit-r5/model.keras: model fruit-r5 was trained, its file is gone" in said
     assert "there are fruit-r4" in said
-    assert export(settings, tmp_path / "away", "--model", MODEL_ID) == 0
+    assert export(settings, tmp_path / "away") == 0
 
 
 def test_no_lake_and_a_lake_without_models_say_so(

@@ -294,10 +294,16 @@ def _read_pass(
         )
 
 
+_AROUND: Final = re.compile(
+    r"Error in user-defined function passed to \S+ transformation with iterator: \S+: "
+)
+"""What tf.data puts before an error, once for each stage that it passes."""
+
+
 def _user_error(error: tf.errors.OpError) -> CroplakeError | tf.errors.OpError:
     """What the graph made text of, as the error it was."""
     text = re.sub(r"\{\{.*?\}\}\s*", "", error.message)
-    line = text.split("\n")[0]
+    line = _AROUND.sub("", text.split("\n")[0])
     for kind in (InputDataError, IncompleteError):
         _, found, cause = line.partition(f"{kind.__name__}: ")
         if found:
