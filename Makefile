@@ -21,6 +21,7 @@ demo-full: demo ## The demo, then its reports, a probe, similar crops, exports
 	$(BIN)/croplake evaluate-classifier --conf conf/local.yaml
 	$(BIN)/croplake classify-photos --conf conf/local.yaml --sort-into build/sorted
 	$(BIN)/croplake find-similar build/miniature/new_photos/boat_00.jpg --conf conf/local.yaml
+	rm -rf build/examples  # an export of the crops before; what busy hosts gave meanwhile is more
 	$(BIN)/croplake export-examples --conf conf/local.yaml --format webdataset --into build/examples
 	$(BIN)/croplake export-model --conf conf/local.yaml --into build/model
 

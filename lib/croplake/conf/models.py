@@ -273,7 +273,7 @@ class TrainConf(ConfModel):
     launch: Literal["spark", "processes"] = "spark"
     """`spark`: each worker is a task of a barrier stage; `processes`: processes on the driver's
     machine."""
-    gpus_per_worker: Annotated[int, Field(ge=0)] = 0
+    gpus_per_worker: Annotated[int, Field(ge=0, le=1)] = 0
     """GPUs of a worker, which Spark must have to give (`spark.executor.resource.gpu.amount`); 0: a
     worker takes one of its machine's, where there are any."""
     threads_per_worker: PositiveInt | None = None
@@ -345,6 +345,15 @@ class TrainConf(ConfModel):
             raise ValueError(
                 "weights: none needs phases with trainable: all (random layers must learn), "
                 f"got {others[0]}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _spark_gives_gpus(self) -> TrainConf:
+        if self.gpus_per_worker and self.launch != "spark":
+            raise ValueError(
+                "gpus_per_worker: Spark gives them; with launch: processes leave it 0, each worker "
+                "takes one of the machine's"
             )
         return self
 

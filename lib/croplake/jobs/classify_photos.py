@@ -87,6 +87,8 @@ def _run(context: JobContext, *, sort_into: str | None) -> None:
         )
     page = context.out or storage.join(root, REPORTS, f"predictions_{context.run_id}.html")
     check_place(page)
+    csv_file = conf.csv or storage.join(root, PREDICTIONS_CSV, f"{context.run_id}.csv")
+    check_place(csv_file, setting="classify.csv:")
     if sort_into is not None:
         check_sort_into(sort_into, conf.photos, root)
     sources = [parse_source(pattern) for pattern in conf.photos if pattern.startswith(TABLE)]
@@ -113,9 +115,14 @@ def _run(context: JobContext, *, sort_into: str | None) -> None:
         groups = read_showcases(scratch, showcase.num_of_group)
         copied = read_copy_reports(scratch)
     landed = _landed(context)
-    csv_file = conf.csv or storage.join(root, PREDICTIONS_CSV, f"{context.run_id}.csv")
     tally = Landed()
-    write_csv(tally.counted(landed.toLocalIterator()), csv_file, top=conf.top)
+    try:
+        write_csv(tally.counted(landed.toLocalIterator()), csv_file, top=conf.top)
+    except OSError as error:
+        raise IncompleteError(
+            f"{csv_file}: the CSV could not be written ({error}), the table has all answers; make "
+            "room there, or choose another place by classify.csv"
+        ) from error
     galleries, unsure = galleries_of(context, groups)
     figures = PredictionFigures(
         run_id=context.run_id,

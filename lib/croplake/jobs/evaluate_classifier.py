@@ -36,7 +36,7 @@ from croplake.jobs.context import Job, JobContext
 from croplake.jobs.evaluate_pictures import mistake_pictures
 from croplake.jobs.evaluated_models import Chosen, choose_models, page_name, tell_of_leaks
 from croplake.jobs.fetch_plan import recipe_of
-from croplake.jobs.pages import REPORTS, check_place, write_page
+from croplake.jobs.pages import REPORTS, check_place, write_file, write_page
 from croplake.jobs.probe_baseline import probe_baseline
 from croplake.lake import Lake
 from croplake.report.evaluation import EvaluationFigures
@@ -98,7 +98,7 @@ def run(context: JobContext) -> None:
         summary.warn(context.console, note)
     if not first.members:
         picture = storage.join(first.folders[0], f"confusion_{conf.split}.png")
-        storage.write_bytes(picture, png)
+        write_file(picture, png)
         context.console.print(f"confusion matrix: {picture}", highlight=False, soft_wrap=True)
     num_bytes = write_page(out, evaluation_page(figures))
     text = f"page: {out}, {num_bytes / 1e6:.1f} MB"

@@ -12,11 +12,12 @@ REPORTS: Final = "reports"
 """The folder of a lake where its pages lie; `lake forget` looks through it."""
 
 
-def check_place(out: str) -> None:
+def check_place(out: str, *, setting: str = "--out") -> None:
     """Refuses what cannot be before the work; of other storage, its answer to the page tells.
 
     Args:
         out: where the page is to go, a path or an address.
+        setting: what names it, for errors.
 
     Raises:
         SettingsError: a folder is in the page's place, or its folder cannot be made or written to.
@@ -25,17 +26,17 @@ def check_place(out: str) -> None:
         return
     page = storage.local_path(out)
     if page.is_dir():
-        raise SettingsError(f"--out {out}: is a folder; expected the file to write the page to")
+        raise SettingsError(f"{setting} {out}: is a folder; expected the file to write the page to")
     nearest = next(folder for folder in page.absolute().parents if os.path.lexists(folder))
     if not nearest.is_dir():
         raise SettingsError(
-            f"--out {out}: {nearest} is no folder; expected one, or nothing yet, to write the page "
-            "into"
+            f"{setting} {out}: {nearest} is no folder; expected one, or nothing yet, to write the "
+            "page into"
         )
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise SettingsError(
-            f"--out {out}: {nearest} cannot be written to; expected a folder that can, or one that "
-            "can be made"
+            f"{setting} {out}: {nearest} cannot be written to; expected a folder that can, or one "
+            "that can be made"
         )
 
 
@@ -52,7 +53,11 @@ def write_page(out: str, page: str) -> int:
     Raises:
         IncompleteError: it could not be written.
     """
-    content = page.encode()
+    return write_file(out, page.encode())
+
+
+def write_file(out: str, content: bytes) -> int:
+    """As `write_page`, of a picture or another file that goes with a page."""
     try:
         storage.write_bytes(out, content)
     except OSError as error:

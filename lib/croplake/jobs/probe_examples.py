@@ -179,8 +179,14 @@ def _print(context: JobContext, metrics: Metrics, head: LinearHead, version: int
     told = f"{metrics.num_examples:,} examples"
     if metrics.num_unscored:
         told += f", {metrics.num_unscored:,} more without a vector"
+    is_own = context.detail == f"model:{beside[0]}" if beside else False
+    what = (
+        "no baseline, for it is the model's own network"
+        if is_own
+        else "the baseline that a full training must beat"
+    )
     context.console.print(
-        f"the baseline that a full training must beat: {SPLIT} top-1 {metrics.top1:.2%} ({told}; "
+        f"{what}: {SPLIT} top-1 {metrics.top1:.2%} ({told}; "
         f"penalty {head.strength:g}, {head.num_steps} steps), by {context.detail}",
         highlight=False,
         soft_wrap=True,

@@ -98,7 +98,7 @@ def describe(lake: LakeReader, model: TrainedModel, num_labels: int) -> dict[str
         "tables_read": model.run[t.TABLES_READ],
         "settings": _read_json(storage.join(model.folder, SETTINGS_FILE)),
         "history": _read_json(storage.join(model.folder, _HISTORY_FILE)),
-        "evaluations": _evaluations(lake, model.model_id),
+        "evaluations": _evaluations(lake, model),
         "licences": _licences(lake, model),
         "annotations": ANNOTATIONS,
     }
@@ -114,11 +114,13 @@ def _read_json(uri: str) -> Any:  # noqa: ANN401  # anything JSON holds
         raise InputDataError(f"{uri}: is no JSON: {error}") from error
 
 
-def _evaluations(lake: LakeReader, model_id: str) -> dict[str, dict[str, float]]:
+def _evaluations(lake: LakeReader, model: TrainedModel) -> dict[str, dict[str, float]]:
     """Split to the figures of its last evaluation; run ids sort by time."""
     if not lake.exists(t.EVALUATIONS.name):
         return {}
-    is_of_model = pads.field(t.MODEL_ID) == model_id
+    is_of_model = (pads.field(t.MODEL_ID) == model.model_id) & (
+        pads.field(t.DATASET) == model.dataset
+    )
     is_whole = pads.field(t.METRIC).isin([TOP1, NUM_EXAMPLES])
     for column in (t.CATEGORY, t.SLICE, t.OTHER_MODEL_ID):
         is_whole &= pads.field(column).is_null()

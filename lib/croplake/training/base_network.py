@@ -5,10 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,10 +66,15 @@ def one_download() -> Iterator[None]:
 
     Not to be held in the scope of a strategy: workers there wait for each other at every variable.
     """
-    lock = Path(tempfile.gettempdir(), f"croplake-keras-download-{os.getuid()}.lock")
     before = socket.getdefaulttimeout()
-    with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with ExitStack() as held:
+        # Beside the files: workers have temporary folders of their own, but share these. A cache
+        # that cannot be written to is not downloaded into.
+        with suppress(OSError):
+            models = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "models")
+            models.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context((models / ".croplake.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
         socket.setdefaulttimeout(_SILENCE_S)
         try:
             yield

@@ -5,16 +5,17 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from croplake import storage
-from croplake.errors import InputDataError
+from croplake.errors import IncompleteError, InputDataError
 from croplake.training.decisions import Progress
 
 MARKER: Final = "last.json"
@@ -31,6 +32,8 @@ class Marker(BaseModel):
         progress: where the training is.
         history: one record an epoch.
     """
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")  # an epoch's loss may be no number
 
     file: str
     progress: Progress
@@ -100,7 +103,8 @@ class Checkpoints:
             num_epochs: that the first worker has found done in it.
 
         Raises:
-            InputDataError: this worker finds another one, or cannot read it.
+            InputDataError: this worker finds another one, or it is broken.
+        IncompleteError: the storage does not give it.
         """
         marker = self.last()
         found = marker.progress.num_epochs if marker else 0
@@ -111,11 +115,16 @@ class Checkpoints:
             )
         uri = storage.join(self._folder, marker.file)
         try:
-            with storage.open_random(uri) as content, np.load(content) as arrays:
+            # Whole: array by array, a store would be asked a thousand times.
+            with np.load(BytesIO(storage.read_bytes(uri))) as arrays:
                 parts: dict[str, Arrays] = {}
                 for name in sorted(arrays.files):
                     parts.setdefault(name.rpartition(".")[0], []).append(arrays[name])
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
+        except OSError as error:
+            raise IncompleteError(
+                f"{uri}: the checkpoint cannot be read now: {error}; run the same command again"
+            ) from error
+        except (ValueError, EOFError, BadZipFile) as error:
             raise InputDataError(
                 f"{uri}: the checkpoint cannot be read: {error}; remove its folder, and the "
                 "training begins anew"

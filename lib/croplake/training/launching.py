@@ -32,7 +32,8 @@ _EXECUTORS_WAIT_S: Final = 60.0
 """How long a cluster's executors may take to report, and tasks of an attempt before to end."""
 _LOCALHOST: Final = "127.0.0.1"
 _EXECUTOR_IS_GONE: Final = re.compile(
-    "ExecutorLostFailure|Python worker exited unexpectedly|FetchFailed"
+    "ExecutorLostFailure|Python worker exited unexpectedly|FetchFailed|SocketException|"
+    "Connection reset|Broken pipe"
 )
 
 Answers = list[dict[str, Any]]

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from croplake.conf import PhaseConf, TrainConf
-from croplake.errors import SettingsError
+from croplake.errors import InputDataError, SettingsError
 from croplake.training.checkpoints import Arrays, Checkpoint, Checkpoints
 from croplake.training.decisions import Decision, Progress, decide
 from croplake.training.network import build_classifier, choose_trainable, download_weights
@@ -206,8 +206,17 @@ class _Training:
         self._begin_phase(found.progress.phase)
         self.progress, self.history = found.progress, list(found.history)
         for part, variables in self._parts().items():
-            for variable, value in zip(variables, found.parts.get(part, []), strict=True):
+            values = found.parts.get(part, [])
+            if [tuple(variable.shape) for variable in variables] != [v.shape for v in values]:
+                raise InputDataError(
+                    f"the checkpoint's {part} has {len(values)} variables that are not this "
+                    f"training's {len(variables)}, as after another precision or version of Keras; "
+                    "remove the lake's folder of checkpoints, and the training begins anew"
+                )
+            for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
+        # Another number of workers takes other steps: the schedule goes by epochs.
+        self._optimizer.iterations.assign(self.progress.num_in_phase * self.data.num_steps)
         self._best = found.parts.get(_BEST)
         for record in self.history:
             self.on_epoch(record)

@@ -58,7 +58,9 @@ def build_classifier(conf: TrainConf, num_classes: int) -> keras.Model:
     vectors = keras.layers.GlobalAveragePooling2D(dtype="float32", name=EMBEDDING)(maps)
     if conf.dense_units:
         vectors = keras.layers.Dense(conf.dense_units, activation="relu", name=FEATURES)(vectors)
-    dropped = keras.layers.Dropout(conf.dropout_frac, seed=conf.seed, name="dropout")(vectors)
+    dropped = keras.layers.Dropout(conf.dropout_frac, seed=conf.seed % 2**32, name="dropout")(
+        vectors
+    )
     softmax = keras.layers.Dense(
         num_classes, activation="softmax", dtype="float32", name=PROBABILITIES
     )

@@ -43,6 +43,8 @@ _PEER_IS_GONE: Final = (
     "InternalError",
 )
 """TensorFlow's errors where another worker has gone in the middle of an exchange."""
+_PORT_IS_TAKEN: Final = "Could not start gRPC server"
+"""By another program, since it was reserved: with other ports it will go."""
 
 
 class SplitFiles(BaseModel):
@@ -87,13 +89,25 @@ def main() -> int:
         except CroplakeError as error:
             answer = {"error": str(error), "kind": type(error).__name__}
         except Exception as error:  # whatever it is, the task has to hear of it
-            is_lost = type(error).__name__ in _PEER_IS_GONE
-            kind = "lost" if is_lost else "defect"
-            answer = {"error": traceback.format_exc(), "kind": kind}
+            answer = {"error": traceback.format_exc(), "kind": _kind_of(error)}
+            if answer["kind"] == SettingsError.__name__:
+                answer["error"] = (
+                    "the GPU's memory is too small for train.batch_size: "
+                    f"{job.conf.batch_size} at train.input_side_px: {job.conf.input_side_px}; "
+                    f"make one of them smaller ({error})"
+                )
         done.set()
         answers.write(json.dumps(answer) + "\n")
     watch.join()
     return 0
+
+
+def _kind_of(error: Exception) -> str:
+    """What follows from an exception of TensorFlow's, or of ours."""
+    name = type(error).__name__
+    if name in _PEER_IS_GONE or _PORT_IS_TAKEN in str(error):
+        return "lost"
+    return SettingsError.__name__ if name == "ResourceExhaustedError" else "defect"
 
 
 def _end_with_standard_input(done: threading.Event) -> None:
@@ -151,7 +165,7 @@ def _take_gpu(job: WorkerJob) -> None:
     if not gpus:
         if job.conf.gpus_per_worker:
             raise SettingsError(
-                f"train.gpus_per_worker: 1: worker {job.worker_index} was given the GPU "
+                f"train.gpus_per_worker: {job.conf.gpus_per_worker}: worker {job.worker_index} was given the GPU "
                 f"{os.environ.get('CUDA_VISIBLE_DEVICES')}, but TensorFlow finds none there; "
                 "expected CUDA's libraries (pip install 'tensorflow[and-cuda]'), or set it to 0"
             )

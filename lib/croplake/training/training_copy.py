@@ -18,7 +18,7 @@ def copy_for_training(
         model: with plain layers in float32; it is what is saved, for it needs no class of
             croplake's to be loaded, and no hardware.
         shares_batch_norm: whether BatchNorm is over the batches of all workers.
-        precision: Keras' name of the policy of the base and of the dense layer behind it.
+        precision: Keras' name of the policy of the base's layers; the head stays in float32.
 
     Returns:
         The copy: its `get_weights()` fit `model.set_weights`. Nothing is resized in it, which takes

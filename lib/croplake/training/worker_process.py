@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -138,7 +139,8 @@ class WorkerProcess:
 
     def __exit__(self, *_: object) -> None:
         if self._process.stdin is not None:
-            self._process.stdin.close()
+            with suppress(OSError):  # it flushes, and nobody may be there to read
+                self._process.stdin.close()
         try:
             self._process.wait(timeout=_PATIENCE_S)
         except subprocess.TimeoutExpired:

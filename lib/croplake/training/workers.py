@@ -109,8 +109,11 @@ def train_distributed(
     started = time.monotonic()
     with _following(job.checkpoint_dir, on_epoch) as follower:
         answers, num_attempts = _run_attempts(spark, job, on_loss)
-        history = answers[0]["history"]
-        follower.catch_up(history)
+    history = answers[0]["history"]
+    follower.catch_up(history)
+    digests = tuple(answer["digest"] for answer in answers)
+    if len(set(digests)) > 1:
+        raise RuntimeError(f"the workers ended with different weights: {', '.join(digests)}")
     if not storage.exists(storage.join(job.output_dir, MODEL_FILE)):
         raise InputDataError(
             f"{job.output_dir}: the first worker wrote the model there, but it is not there for "
@@ -119,7 +122,7 @@ def train_distributed(
     return TrainingResult(
         history=tuple(history),
         epoch=answers[0]["epoch"],
-        digests=tuple(answer["digest"] for answer in answers),
+        digests=digests,
         num_attempts=num_attempts,
         seconds=time.monotonic() - started,
         images_per_s=median(record["images_per_s"] for record in history),
@@ -166,8 +169,7 @@ def _run_attempts(
         except WorkerFailureError as failure:
             if failure.kind != LOST:
                 raise _as_error(failure) from failure
-            marker = Checkpoints(job.checkpoint_dir).last()
-            place = f"epoch {marker.progress.num_epochs}" if marker else "the beginning"
+            place = _last_place(job)
             text = f"attempt {attempt} of {most} ended: {failure}"
             if attempt >= most:
                 raise IncompleteError(
@@ -176,6 +178,15 @@ def _run_attempts(
                 ) from failure
             on_loss(f"{text}\ntraining is begun again, after {place}")
             attempt += 1
+
+
+def _last_place(job: WorkerJob) -> str:
+    """What a training goes on after, for people."""
+    try:
+        marker = Checkpoints(job.checkpoint_dir).last()
+    except OSError:  # the store does not answer now; the workers will ask it again
+        return "the last complete epoch"
+    return f"epoch {marker.progress.num_epochs}" if marker else "the beginning"
 
 
 def _as_error(failure: WorkerFailureError) -> Exception:
