@@ -42,6 +42,15 @@ def test_the_newest_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     ]
 
 
+def test_an_epoch_without_a_number_is_kept_as_it_was(tmp_path: Path) -> None:
+    kept = Checkpoints(str(tmp_path))
+    history = [{"epoch": 1.0, "loss": float("nan"), "validation_loss": float("inf")}]
+    kept.save(Checkpoint(Progress(num_epochs=1), history, {"model": [np.zeros(2)]}))
+    (record,) = kept.load(1).history
+    assert np.isnan(record["loss"])
+    assert record["validation_loss"] == float("inf")
+
+
 def test_more_variables_than_digits_keep_their_order(tmp_path: Path) -> None:
     many = [np.array(number) for number in range(120)]
     kept = Checkpoints(str(tmp_path))

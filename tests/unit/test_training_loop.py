@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -426,6 +427,24 @@ def test_a_training_that_broke_off_goes_on_as_if_it_had_not(tmp_path: Path, epoc
     for one, other in zip(resumed.history, whole.history, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
     np.testing.assert_allclose(weights_of(resumed), weights_of(whole), atol=1e-6)
+
+
+@pytest.mark.usefixtures("lively")
+def test_the_schedule_goes_by_epochs_whatever_the_steps_of_a_resumed_training(
+    tmp_path: Path,
+) -> None:
+    kept = Checkpoints(str(tmp_path))
+    with pytest.raises(PowerCutError):
+        train_on(arrays(), conf_with(4), checkpoints=kept, on_epoch=stop_after(2))
+    fewer = dataclasses.replace(arrays(), num_steps=1, train=lambda epoch: [first_batch()])
+    resumed = train_on(fewer, conf_with(4), checkpoints=kept)
+    rates = [record["learning_rate"] for record in resumed.history]
+    expected = [4e-3 * (1 + np.cos(np.pi * epoch / 4)) / 2 for epoch in (1, 2, 3, 4)]
+    assert rates == pytest.approx(expected, abs=1e-8)
+
+
+def first_batch() -> Any:  # noqa: ANN401
+    return SQUARES[:8], ROW_LABELS[:8], np.ones(8, np.float32)
 
 
 @pytest.mark.usefixtures("tiny")
