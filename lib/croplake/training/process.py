@@ -166,8 +166,9 @@ def _take_gpu(job: WorkerJob) -> None:
         if job.conf.gpus_per_worker:
             raise SettingsError(
                 f"train.gpus_per_worker: {job.conf.gpus_per_worker}: worker {job.worker_index} was "
-                f"given the GPU {os.environ.get('CUDA_VISIBLE_DEVICES')}, but TensorFlow finds none "
-                "there; expected CUDA's libraries (pip install 'tensorflow[and-cuda]'), or set it to 0"
+                f"given the GPU {os.environ.get('CUDA_VISIBLE_DEVICES')}, but TensorFlow finds "
+                "none there; expected CUDA's libraries (pip install 'tensorflow[and-cuda]'), or "
+                "set it to 0"
             )
         return
     # Spark shows a worker no other GPUs than those that it was given.
