@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,20 +12,16 @@ from croplake.report.evaluation_page import evaluation_page
 from tests.unit.dataset_figures import crop
 from tests.unit.evaluation_figures import evaluation_figures
 from tests.unit.test_report_in_browser import (
-    CHROMIUM,
     LOW_CONTRASTS,
     Opened,
     browser,
     open_page,
+    pytestmark,
 )
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and "CI" not in os.environ,
-    reason="there is no chromium on the PATH (Debian's package chromium)",
-)
 UNFOLD = "document.querySelectorAll('details').forEach((part) => { part.open = true; })"
 
-__all__ = ["browser"]
+__all__ = ["browser", "pytestmark"]
 
 
 @pytest.fixture(scope="module")

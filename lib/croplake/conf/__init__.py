@@ -8,25 +8,27 @@ from croplake.conf.dataset import (
     NearDuplicatesSpec,
 )
 from croplake.conf.models import (
-    AugmentConf,
     CatalogConf,
     ClassifyConf,
-    EarlyStoppingConf,
     EvaluateConf,
     ExamplesConf,
     FetchConf,
     LakeConf,
     MaintainConf,
     MiniatureConf,
-    PhaseConf,
     PlanConf,
-    PlateauConf,
     ProbeConf,
     RecipeConf,
     Settings,
     SimilarConf,
     SourceName,
     SparkConf,
+)
+from croplake.conf.training import (
+    AugmentConf,
+    EarlyStoppingConf,
+    PhaseConf,
+    PlateauConf,
     TrainConf,
 )
 
