@@ -23,9 +23,9 @@ tf = pytest.importorskip("tensorflow")
 import h5py  # noqa: E402
 import keras  # noqa: E402
 
+from croplake.inference.network import EMBEDDING  # noqa: E402
 from croplake.training.network import (  # noqa: E402
     BASE,
-    EMBEDDING,
     FEATURES,
     PROBABILITIES,
     build_classifier,

@@ -24,7 +24,7 @@ Probabilities: TypeAlias = NDArray[np.float32]
 Run: TypeAlias = Callable[[Squares], Probabilities]
 
 EMBEDDING: Final = "embedding"
-"""Name of the layer of croplake's models whose output is a crop's vector."""
+"""Name of the pooling layer of croplake's models: its output is a crop's vector."""
 
 
 class _Network(Protocol):

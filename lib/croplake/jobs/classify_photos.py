@@ -20,7 +20,7 @@ from croplake.fetching.coordination import coordinator
 from croplake.inference.copies import CopyPlan, sort_folders
 from croplake.inference.csv_out import PREDICTIONS_CSV, write_csv
 from croplake.inference.listing import TABLE, list_photos
-from croplake.inference.model import read_labels
+from croplake.inference.model import MODEL_ENDINGS, read_labels
 from croplake.inference.photo_frames import classify, photos_frame
 from croplake.inference.photos import STATUS_UNSURE, ClassifyRun
 from croplake.inference.showcase import read_showcases
@@ -217,7 +217,7 @@ def _scratch(context: JobContext) -> Iterator[str]:
 def _model(context: JobContext) -> tuple[str, str]:
     """The model's folder or file, and its id."""
     name = context.settings.classify.model
-    if name.endswith((".keras", ".h5")) or "/" in name:
+    if name.endswith(MODEL_ENDINGS) or "/" in name:
         return name, name
     model = find_model(context.lake.reader, context.settings.dataset.name, name)
     return model.folder, model.model_id

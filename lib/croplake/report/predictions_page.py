@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from croplake import tables as t
+from croplake.inference.photos import STATUS_UNSURE
 from croplake.report.charts import Bar, Chart, draw_bars
 from croplake.report.page import render, share
 from croplake.report.predictions import PredictionFigures
-
-UNSURE: Final = "unsure"
 
 
 def predictions_page(figures: PredictionFigures) -> str:
@@ -18,14 +16,14 @@ def predictions_page(figures: PredictionFigures) -> str:
     failed = {
         status: count
         for status, count in figures.statuses.items()
-        if status not in (t.STATUS_OK, UNSURE)
+        if status not in (t.STATUS_OK, STATUS_UNSURE)
     }
     return render(
         "predictions.html",
         figures=figures,
         num_photos=sum(figures.statuses.values()),
         num_decided=figures.statuses.get(t.STATUS_OK, 0),
-        num_unsure=figures.statuses.get(UNSURE, 0),
+        num_unsure=figures.statuses.get(STATUS_UNSURE, 0),
         num_failed=sum(failed.values()),
         failed=dict(sorted(failed.items(), key=lambda item: (-item[1], item[0]))),
         anchors={name: f"photos-{place}" for place, name in enumerate(figures.galleries)},

@@ -12,14 +12,13 @@ import keras
 
 from croplake.conf import PhaseConf, TrainConf
 from croplake.errors import SettingsError
+from croplake.inference.network import EMBEDDING
 from croplake.training.base_network import make_base, one_download, preprocess
 from croplake.training.bases import find_base
 from croplake.training.initial_weights import load_initial_weights
 
 BASE: Final = "base"
 """Name of the nested network in the classifier."""
-EMBEDDING: Final = "embedding"
-"""Name of the pooling layer: its output is a crop's vector."""
 FEATURES: Final = "features"
 """Name of the dense layer before the softmax."""
 PROBABILITIES: Final = "probabilities"
