@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 
 from croplake.evaluation.evaluated import Comparison, Evaluated
 from croplake.evaluation.intervals import Interval
-from croplake.evaluation.metrics import evaluate
+from croplake.evaluation.metrics import Metrics, measure_tally
 from croplake.evaluation.mistakes import MistakeDistances
 from croplake.evaluation.picture import confusion_png
+from croplake.evaluation.tally import Tally
 from croplake.report.evaluation import EvaluationFigures
 from tests.unit.dataset_figures import HANDLER, HOSTILE, SCRIPT, crop
 
@@ -27,6 +29,11 @@ HISTORY = [
     }
     for epoch in range(1, 7)
 ]
+
+
+def evaluate(probabilities: Any, labels: Any, names: Sequence[str]) -> Metrics:  # noqa: ANN401
+    """The figures of probabilities, shape (N, C), as the probe makes them."""
+    return measure_tally(Tally.of(probabilities, labels), names)
 
 
 def names_of(num_categories: int) -> list[str]:

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from croplake.errors import InputDataError
-from croplake.evaluation.metrics import Metrics, evaluate, measure_tally
+from croplake.evaluation.metrics import Metrics, measure_tally
 from croplake.evaluation.tally import Tally
+from tests.unit.evaluation_figures import evaluate
 
 ABC = ["apple", "banana", "cherry"]
 

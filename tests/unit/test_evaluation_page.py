@@ -10,12 +10,11 @@ import pytest
 
 from croplake.evaluation.evaluated import Evaluated
 from croplake.evaluation.intervals import Interval
-from croplake.evaluation.metrics import evaluate
 from croplake.report.evaluation_page import evaluation_page
 from croplake.report.lines import draw_lines
 from tests.html_page import Page, parse_page
 from tests.unit.dataset_figures import CC_BY, HANDLER, HOSTILE, SCRIPT
-from tests.unit.evaluation_figures import evaluated, evaluation_figures
+from tests.unit.evaluation_figures import evaluate, evaluated, evaluation_figures
 
 RELIABILITY = "How often guesses are right, by their probability"
 BY_CATEGORY = "Precision, recall, F1 and examples by category, the lowest F1 first"

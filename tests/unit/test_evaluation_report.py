@@ -12,9 +12,10 @@ from rich.console import Console
 
 from croplake.evaluation.evaluated import Evaluated
 from croplake.evaluation.intervals import Interval
-from croplake.evaluation.metrics import Metrics, evaluate
+from croplake.evaluation.metrics import Metrics
 from croplake.evaluation.picture import confusion_png
 from croplake.evaluation.summary import summarize
+from tests.unit.evaluation_figures import evaluate
 
 
 def of_categories(num_categories: int) -> Metrics:

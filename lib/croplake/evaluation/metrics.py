@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from croplake.errors import InputDataError
-from croplake.evaluation.answers import AnyFloats, AnyInts, Counts, Floats
+from croplake.evaluation.answers import Counts, Floats
 from croplake.evaluation.tally import Tally
 
 LOSS: Final = "loss"
@@ -152,25 +152,6 @@ class Metrics:
             yield Figure(NUM_EXAMPLES, float(bins.counts[place]), slice=name)
             yield Figure(CONFIDENCE, float(bins.confidence[place]), slice=name)
             yield Figure(TOP1, float(bins.accuracy[place]), slice=name)
-
-
-def evaluate(probabilities_NC: AnyFloats, labels_N: AnyInts, categories: Sequence[str]) -> Metrics:
-    """Measures a classifier whose answers are at hand.
-
-    Args:
-        probabilities_NC: float, shape (N, C).
-        labels_N: int, shape (N,), indices of the true categories.
-        categories: C names.
-
-    Returns:
-        The figures.
-
-    Raises:
-        InputDataError: there are no examples.
-        ValueError: the shapes do not fit, a label is no index of a category, or a probability is
-            not a finite number.
-    """
-    return measure_tally(Tally.of(probabilities_NC, labels_N), categories)
 
 
 def measure_tally(tally: Tally, categories: Sequence[str]) -> Metrics:
