@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from croplake.errors import InputDataError
 from croplake.evaluation.metrics import Metrics, measure_tally
-from croplake.evaluation.tally import Tally
+from croplake.evaluation.tally import Cells, Tally
 from tests.unit.evaluation_figures import evaluate
 
 ABC = ["apple", "banana", "cherry"]
@@ -119,7 +119,7 @@ def test_tallies_of_parts_sent_as_cells_add_up_to_the_whole(case: Any, cut: int)
         Tally.of(probabilities[:cut], labels[:cut]),
         Tally.of(probabilities[cut:], labels[cut:]),
     ]
-    cells = [cell for part in parts for cell in part.cells()]
+    cells = Cells(*map(np.concatenate, zip(*(part.cells() for part in parts), strict=True)))
     expected = by_loops(probabilities, labels, len(names))
     assert_same(measure_tally(Tally.from_cells(cells, len(names)), names), expected)
     assert_same(measure_tally(parts[0] + parts[1], names), expected)

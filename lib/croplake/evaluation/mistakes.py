@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -89,9 +89,9 @@ def measure_mistakes(confusion: Counts, distances: Counts) -> MistakeDistances:
         confusion: int64, shape (C, C), row = true category, column = best guess.
         distances: of `category_distances`, shape (C, C).
     """
-    counts = Counter[int]()
-    for row, column in np.argwhere(confusion):
-        if row != column:
-            counts[int(distances[row, column])] += int(confusion[row, column])
+    is_mistake = (confusion > 0) & ~np.eye(len(confusion), dtype=bool)
+    steps, places = np.unique(distances[is_mistake], return_inverse=True)
+    sums = np.bincount(places, confusion[is_mistake], minlength=len(steps))
+    counts = dict(zip(steps.tolist(), sums.astype(int).tolist(), strict=True))
     without_path = counts.pop(NO_PATH, 0)
-    return MistakeDistances(dict(sorted(counts.items())), without_path)
+    return MistakeDistances(counts, without_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -16,31 +15,22 @@ TOP: Final = 5
 NUM_BINS: Final = 15
 """Equally wide intervals of the best guess's probability, for calibration."""
 
-_LOSS_SUM: Final = "loss_sum"
-_TOP1_HITS: Final = "top1_hits"
-_TOP5_HITS: Final = "top5_hits"
-_NUM_UNSCORED: Final = "num_unscored"
-_NUM_NOT_FINITE: Final = "num_not_finite"
-_SUMS: Final = (_LOSS_SUM, _TOP1_HITS, _TOP5_HITS, _NUM_UNSCORED, _NUM_NOT_FINITE)
-_CONFUSION: Final = "confusion"
-_BINS: Final = ("bin_examples", "bin_confidence", "bin_hits")
-"""Cells of the bins, in the order of the rows of `Tally.bins`; the bin stands in `label_index`."""
+_NUM_SUMS: Final = 5
+_NUM_ROWS: Final = 3
+"""Of the bins."""
 
 
-class Cell(NamedTuple):
-    """One number of a tally; the sum of cells of equal names is the cell of the whole.
+class Cells(NamedTuple):
+    """The numbers of a tally that are not 0, M of them; those of equal places add up.
 
     Attributes:
-        name: what is counted.
-        label_index: row of the confusion matrix, or the bin; -1 for any other number.
-        predicted_index: its column, -1 for any other number.
-        value: the count, or the sum.
+        places: int64, shape (M,): the five sums in the order of `Tally`, then the confusion matrix
+            and the bins, row by row.
+        values: float64, shape (M,).
     """
 
-    name: str
-    label_index: int
-    predicted_index: int
-    value: float
+    places: Counts
+    values: Floats
 
 
 @dataclass(frozen=True)
@@ -68,10 +58,9 @@ class Tally:
     bins: Floats
 
     @staticmethod
-    def of(probabilities_NC: AnyFloats, labels_N: AnyInts, *, num_unscored: int = 0) -> Tally:
+    def of(probabilities_NC: AnyFloats, labels_N: AnyInts) -> Tally:
         """Counts a batch of probabilities; see `Answers.of`, whose errors it raises."""
-        answers = Answers.of(probabilities_NC, labels_N)
-        return Tally.of_answers(answers, probabilities_NC.shape[1], num_unscored=num_unscored)
+        return Tally.of_answers(Answers.of(probabilities_NC, labels_N), probabilities_NC.shape[1])
 
     @staticmethod
     def of_answers(
@@ -104,7 +93,7 @@ class Tally:
     def empty(num_categories: int) -> Tally:
         """The tally of no examples."""
         confusion = np.zeros((num_categories, num_categories), dtype=np.int64)
-        return Tally(0.0, 0, 0, 0, 0, confusion, np.zeros((len(_BINS), NUM_BINS)))
+        return Tally(0.0, 0, 0, 0, 0, confusion, np.zeros((_NUM_ROWS, NUM_BINS)))
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -122,36 +111,35 @@ class Tally:
         """Examples that were scored."""
         return int(self.confusion.sum())
 
-    def cells(self) -> Iterator[Cell]:
-        """The tally as numbers to add up elsewhere; those of a matrix that are 0 are left out."""
-        yield Cell(_LOSS_SUM, -1, -1, self.loss_sum)
-        yield Cell(_TOP1_HITS, -1, -1, self.top1_hits)
-        yield Cell(_TOP5_HITS, -1, -1, self.top5_hits)
-        yield Cell(_NUM_UNSCORED, -1, -1, self.num_unscored)
-        yield Cell(_NUM_NOT_FINITE, -1, -1, self.num_not_finite)
-        for row, column in np.argwhere(self.confusion):
-            yield Cell(_CONFUSION, int(row), int(column), int(self.confusion[row, column]))
-        for row, place in np.argwhere(self.bins):
-            yield Cell(_BINS[row], int(place), -1, float(self.bins[row, place]))
+    def cells(self) -> Cells:
+        """The tally as numbers to add up elsewhere."""
+        sums = (
+            self.loss_sum,
+            self.top1_hits,
+            self.top5_hits,
+            self.num_unscored,
+            self.num_not_finite,
+        )
+        numbers = np.concatenate([sums, self.confusion.ravel(), self.bins.ravel()])
+        places = np.flatnonzero(numbers)
+        return Cells(places, numbers[places])
 
     @staticmethod
-    def from_cells(cells: Iterable[Cell], num_categories: int) -> Tally:
+    def from_cells(cells: Cells, num_categories: int) -> Tally:
         """Adds up cells of any number of tallies; the opposite of `cells`."""
-        sums = dict.fromkeys(_SUMS, 0.0)
-        total = Tally.empty(num_categories)
-        for cell in cells:
-            if cell.name == _CONFUSION:
-                total.confusion[cell.label_index, cell.predicted_index] += int(cell.value)
-            elif cell.name in _BINS:
-                total.bins[_BINS.index(cell.name), cell.label_index] += cell.value
-            else:
-                sums[cell.name] += cell.value
+        bins_from = _NUM_SUMS + num_categories**2
+        num_numbers = bins_from + _NUM_ROWS * NUM_BINS
+        counted = np.bincount(cells.places, cells.values, minlength=num_numbers)
+        numbers: Floats = counted.astype(np.float64)
+        sums, confusion, bins = np.split(numbers, [_NUM_SUMS, bins_from])
+        loss_sum, *counts = sums.tolist()
+        top1_hits, top5_hits, num_unscored, num_not_finite = map(int, counts)
         return Tally(
-            sums[_LOSS_SUM],
-            int(sums[_TOP1_HITS]),
-            int(sums[_TOP5_HITS]),
-            int(sums[_NUM_UNSCORED]),
-            int(sums[_NUM_NOT_FINITE]),
-            total.confusion,
-            total.bins,
+            loss_sum,
+            top1_hits,
+            top5_hits,
+            num_unscored,
+            num_not_finite,
+            confusion.reshape(num_categories, num_categories).astype(np.int64),
+            bins.reshape(_NUM_ROWS, NUM_BINS),
         )

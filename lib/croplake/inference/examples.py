@@ -7,11 +7,12 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from croplake import tables as t
 from croplake.evaluation.answers import Answers
-from croplake.evaluation.tally import Cell, Tally
+from croplake.evaluation.tally import Cells, Tally
 from croplake.fetching.outcome import PhotoError
 from croplake.inference.model import STATUS_NOT_FINITE
 from croplake.inference.network import Probabilities, Squares
@@ -54,13 +55,11 @@ ANSWERS_SCHEMA: Final = pa.schema(
 CELLS_SCHEMA: Final = pa.schema(
     [
         ("slice", pa.string()),
-        ("name", pa.string()),
-        ("label_index", pa.int32()),
-        ("predicted_index", pa.int32()),
+        ("place", pa.int64()),
         ("value", pa.float64()),
     ]
 )
-"""One row is a `Cell` of the tally of a slice; null is the whole."""
+"""One row is one of the `Cells` of the tally of a slice; null is the whole."""
 
 
 class JpegClassifier(Protocol):
@@ -124,22 +123,21 @@ def tally_answers(
             part = _tally(rows, num_categories)
             totals[name] = totals[name] + part if name in totals else part
     for name, total in totals.items():
-        cells = list(total.cells())
-        arrays = [
-            pa.array(column, field.type)
-            for column, field in zip(zip(*cells, strict=True), list(CELLS_SCHEMA)[1:], strict=True)
-        ]
-        names = pa.array([name] * len(cells), pa.string())
-        yield pa.RecordBatch.from_arrays([names, *arrays], schema=CELLS_SCHEMA)
+        cells = total.cells()
+        names = pa.repeat(pa.scalar(name, pa.string()), len(cells.places))
+        arrays = [names, pa.array(cells.places), pa.array(cells.values)]
+        yield pa.RecordBatch.from_arrays(arrays, schema=CELLS_SCHEMA)
 
 
 def read_tallies(table: pa.Table, num_categories: int) -> dict[str | None, Tally]:
     """The tallies of a table of `CELLS_SCHEMA`: of the whole (None) and of each slice."""
-    cells: dict[str | None, list[Cell]] = {None: []}
-    columns = (table.column(name).to_pylist() for name in CELLS_SCHEMA.names)
-    for name, *cell in zip(*columns, strict=True):
-        cells.setdefault(name, []).append(Cell(*cell))
-    return {name: Tally.from_cells(found, num_categories) for name, found in cells.items()}
+    names = table.column("slice")
+    found: dict[str | None, Tally] = {None: Tally.empty(num_categories)}
+    for name in pc.unique(names).to_pylist():
+        is_its = pc.is_null(names) if name is None else pc.equal(names, name)
+        places, values = (column.to_numpy() for column in table.filter(is_its).columns[1:])
+        found[name] = Tally.from_cells(Cells(places, values), num_categories)
+    return found
 
 
 def _score(batch: pa.RecordBatch, first: Ensemble, second: Ensemble | None) -> pa.RecordBatch:
@@ -227,20 +225,20 @@ def _in_large_parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatc
 
 def _slices_of(batch: pa.RecordBatch) -> dict[str | None, pa.RecordBatch]:
     """The batch, and the rows of it that each slice holds."""
-    found: dict[str | None, pa.RecordBatch] = {None: batch}
-    places: dict[str, list[int]] = {}
-    for place, names in enumerate(batch.column(SLICES).to_pylist()):
-        for name in names or ():
-            places.setdefault(name, []).append(place)
-    for name, rows in places.items():
-        found[name] = batch.take(pa.array(rows))
+    slices, answers = batch.column(SLICES), batch.select([t.LABEL_INDEX, ANSWER])
+    found: dict[str | None, pa.RecordBatch] = {None: answers}
+    rows, names = pc.list_parent_indices(slices), pc.list_flatten(slices)
+    for name in pc.unique(names).to_pylist():
+        found[name] = answers.take(rows.filter(pc.equal(names, name)))
     return found
 
 
 def _tally(batch: pa.RecordBatch, num_categories: int) -> Tally:
     answers = batch.column(ANSWER)
-    statuses = np.array(answers.field(t.STATUS).to_pylist(), dtype=object)
-    is_ok, is_nan = statuses == t.STATUS_OK, statuses == STATUS_NOT_FINITE
+    is_ok, is_nan = (
+        pc.equal(answers.field(t.STATUS), status).to_numpy(zero_copy_only=False)
+        for status in (t.STATUS_OK, STATUS_NOT_FINITE)
+    )
     labels = batch.column(t.LABEL_INDEX).to_numpy(zero_copy_only=False)
 
     def numbers(name: str) -> NDArray[Any]:
