@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as pads
 import pytest
 
 from croplake import tables as t
@@ -65,10 +66,6 @@ def rows_of(found: list[Neighbour]) -> list[int]:
     return [int(one.box_id) for one in found]
 
 
-def everything(found: Neighbour) -> bool:
-    return True
-
-
 @pytest.mark.parametrize("count", [1, 20, 299, 1000, 5000])
 def test_exact_search_finds_what_a_naive_one_does_in_its_order(count: int) -> None:
     vectors = DRAW.normal(size=(1000, 16))
@@ -102,35 +99,20 @@ def test_zero_is_at_a_right_angle_to_all_and_what_is_no_number_is_left_out() -> 
 def test_there_is_nothing_near_where_there_is_nothing() -> None:
     search = ExactSearch(stored(np.zeros((0, 4))).blocks)
     assert search.nearest(np.ones(4, np.float32), 3) == []
-    assert find_nearest(search, np.ones(4, np.float32), 3, everything) == []
+    assert find_nearest(search, np.ones(4, np.float32), 3) == []
 
 
-def test_more_are_asked_for_until_enough_are_wanted() -> None:
-    vectors = DRAW.normal(size=(1000, 8))
-    query = DRAW.normal(size=8).astype(np.float32)
-    search = ExactSearch(stored(vectors).blocks)
-
-    def is_rare(found: Neighbour) -> bool:
-        return int(found.box_id) % 50 == 0
-
-    expected = [row for row in naive(vectors, query, 1000) if row % 50 == 0]
-    assert rows_of(find_nearest(search, query, 15, is_rare)) == expected[:15]
-    assert rows_of(find_nearest(search, query, 40, is_rare)) == expected
-
-
-def test_a_box_that_was_cut_twice_is_found_once() -> None:
+def test_a_box_that_was_cut_often_is_found_once_and_more_are_asked_for_until_there_are_enough() -> (
+    None
+):
     @dataclass
-    class Twice:
+    class Often:
         def nearest(self, query: Any, count: int) -> list[Neighbour]:  # noqa: ANN401
-            all_of_them = [
-                Neighbour("a", "i", "r1", 0.1),
-                Neighbour("a", "i", "r2", 0.2),
-                Neighbour("b", "i", "r1", 0.3),
-            ]
-            return all_of_them[:count]
+            often = [Neighbour("a", "i", f"r{place:02}", place / 100) for place in range(50)]
+            return [*often, Neighbour("b", "i", "r00", 0.6)][:count]
 
-    found = find_nearest(Twice(), np.ones(2, np.float32), 2, everything)
-    assert [(one.box_id, one.recipe_id) for one in found] == [("a", "r1"), ("b", "r1")]
+    found = find_nearest(Often(), np.ones(2, np.float32), 2)
+    assert [(one.box_id, one.recipe_id) for one in found] == [("a", "r00"), ("b", "r00")]
 
 
 CENTRES = DRAW.normal(size=(60, 48)) + 1.5
@@ -169,6 +151,26 @@ def test_an_index_finds_95_of_100_of_the_nearest(cache: Path, draw: Callable[[in
     assert len(told) == 1
 
 
+@pytest.mark.parametrize("share", [2, 50, 4000])
+def test_an_index_finds_95_of_100_of_the_nearest_that_are_wanted_however_rare(
+    cache: Path, share: int
+) -> None:
+    vectors, queries = clustered(20_000), clustered(50).astype(np.float32)
+    rows = range(0, 20_000, share)
+    wanted = pads.field(t.BOX_ID).isin([f"{row:06d}" for row in rows])
+    search = open_index(stored(vectors), 48, max_bytes=10**9, tell=lambda text: None, wanted=wanted)
+    count, shares = min(20, len(rows)), []
+    for query in queries:
+        found = rows_of(search.nearest(query, 20))
+        assert set(found) <= set(rows)
+        assert len(found) == count
+        nearest = {rows[place] for place in naive(vectors[::share], query, count)}
+        shares.append(len(nearest & set(found)) / count)
+    assert np.mean(shares) >= 0.95
+    nothing = replace(search, wanted=pads.field(t.BOX_ID) == "none of them")
+    assert nothing.nearest(queries[0], 20) == []
+
+
 def test_an_index_is_kept_until_what_it_is_of_changes(cache: Path) -> None:
     vectors, told = clustered(2000), list[str]()
     first = open_index(stored(vectors), 48, max_bytes=10**9, tell=told.append)
@@ -190,7 +192,7 @@ def test_an_index_of_few_gives_all_of_them_and_what_points_nowhere_is_not_in_it(
     vectors = np.vstack([clustered(num_rows), np.zeros((1, 48)), np.full((1, 48), np.nan)])
     search = open_index(stored(vectors), 48, max_bytes=10**9, tell=lambda text: None)
     query = vectors[0].astype(np.float32)
-    assert sorted(rows_of(find_nearest(search, query, 1000, everything))) == [*range(num_rows)]
+    assert sorted(rows_of(find_nearest(search, query, 1000))) == [*range(num_rows)]
 
 
 def test_an_index_that_would_be_too_large_is_refused_with_the_way_out(cache: Path) -> None:

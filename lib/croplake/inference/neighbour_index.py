@@ -19,6 +19,8 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as pads
+from numpy.typing import NDArray
 
 from croplake import storage
 from croplake.errors import IncompleteError, SettingsError
@@ -43,28 +45,53 @@ class IndexSearch:
 
     Attributes:
         folder: that holds it.
+        wanted: condition on the columns of `vectors.KEYS` of what may be found; None is all.
     """
 
     folder: Path
+    wanted: pads.Expression | None = None
 
     def nearest(self, query: Vectors, count: int) -> list[Neighbour]:
         """See `neighbours.Search`; a few of the nearest may be missing, distances are rounded."""
         faiss = import_faiss()
         index = faiss.read_index(str(self.folder / _INDEX), faiss.IO_FLAG_MMAP)
+        is_wanted = self._is_wanted()
+        num_wanted = index.ntotal if is_wanted is None else np.count_nonzero(is_wanted)
+        if not num_wanted:
+            return []
+        limits = {}
+        if is_wanted is not None:
+            limits["sel"] = faiss.IDSelectorBitmap(np.packbits(is_wanted, bitorder="little"))
+        # The rarer what is wanted, the further from the photo are the lists with the nearest of it.
+        num_lists = min(math.ceil(index.nprobe * index.ntotal / num_wanted), index.nlist)
         while True:
-            asked = min(count, index.ntotal)
-            squares, rows = index.search(unit(query[None])[0], asked)
+            parameters = faiss.SearchParametersIVF(nprobe=num_lists, **limits)
+            asked = min(count, num_wanted)
+            squares, rows = index.search(unit(query[None])[0], asked, params=parameters)
             is_found = rows[0] >= 0
-            if is_found.all() or index.nprobe == index.nlist:
+            if is_found.all() or num_lists == index.nlist:
                 break
-            index.nprobe = min(2 * index.nprobe, index.nlist)
+            num_lists = min(2 * num_lists, index.nlist)
         with pa.memory_map(str(self.folder / _KEYS)) as file:
             keys = pa.ipc.open_file(file).read_all().take(pa.array(rows[0][is_found]))
             return neighbours_of(keys, squares[0][is_found] / 2)
 
+    def _is_wanted(self) -> NDArray[np.bool_] | None:
+        """Of each crop in the index, bool, shape (N,); None where all are."""
+        if self.wanted is None:
+            return None
+        keys = pads.dataset(str(self.folder / _KEYS), format="ipc")
+        (column,) = keys.to_table(columns={"is_wanted": self.wanted}).columns
+        return np.asarray(column.to_numpy(), bool)
+
 
 def open_index(
-    stored: StoredVectors, num_features: int, *, max_bytes: int, tell: Callable[[str], None]
+    stored: StoredVectors,
+    num_features: int,
+    *,
+    max_bytes: int,
+    tell: Callable[[str], None],
+    wanted: pads.Expression | None = None,
 ) -> IndexSearch:
     """The index of a network's vectors, made where it is not there or is of others.
 
@@ -73,6 +100,7 @@ def open_index(
         num_features: their length.
         max_bytes: greatest size of the index.
         tell: says that one is being made.
+        wanted: condition on the columns of `vectors.KEYS` of what may be found; None is all.
 
     Raises:
         SettingsError: faiss is not installed, or the index would be too large.
@@ -83,7 +111,7 @@ def open_index(
     contents = "\n".join((_FORMAT, *stored.files))
     place = folder / hashlib.sha256(contents.encode()).hexdigest()[:24]
     if place.is_dir():
-        return IndexSearch(place)
+        return IndexSearch(place, wanted)
     if (num_bytes := stored.num_rows * num_features) > max_bytes:
         raise SettingsError(
             f"similar.max_index_bytes: the index of {stored.num_rows:,} vectors of {num_features} "
@@ -102,7 +130,7 @@ def open_index(
     for other in folder.iterdir():
         if other != place and not other.name.startswith("."):
             shutil.rmtree(other, ignore_errors=True)
-    return IndexSearch(place)
+    return IndexSearch(place, wanted)
 
 
 def drop_indexes(table: str) -> None:

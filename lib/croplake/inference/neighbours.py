@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -99,16 +98,15 @@ def neighbours_of(keys: pa.RecordBatch | pa.Table, distances: Iterable[float]) -
     ]
 
 
-def find_nearest(
-    search: Search, query: Vectors, count: int, is_wanted: Callable[[Neighbour], bool]
-) -> list[Neighbour]:
-    """The nearest crops that are wanted, each box once; asks for more until there are enough.
+def find_nearest(search: Search, query: Vectors, count: int) -> list[Neighbour]:
+    """The nearest crops, each box once; asks for more until there are enough.
+
+    A box is there as often as there are recipes that it was cut by, so that is not far to go.
 
     Args:
         search: names the nearest ones.
         query: float32, shape (D,).
         count: how many.
-        is_wanted: whether a crop may be among them.
 
     Returns:
         At most `count` crops, the nearest first.
@@ -116,10 +114,10 @@ def find_nearest(
     asked = count + 16
     while True:
         found = search.nearest(query, asked)
-        kept = list(_first_of_each(neighbour for neighbour in found if is_wanted(neighbour)))
+        kept = list(_first_of_each(found))
         if len(kept) >= count or len(found) < asked:
             return kept[:count]
-        asked = math.ceil(asked * 4)
+        asked *= 2
 
 
 def _first_of_each(found: Iterable[Neighbour]) -> Iterator[Neighbour]:

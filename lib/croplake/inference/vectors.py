@@ -48,11 +48,14 @@ class StoredVectors:
         partition = {t.NETWORK_DIGEST: self.digest}
         return self.reader.files(t.EMBEDDINGS.name, version=self.version, partition=partition)
 
-    def blocks(self, num_features: int | None = None) -> Iterator[tuple[pa.RecordBatch, Vectors]]:
-        """All of them, some thousand at a time.
+    def blocks(
+        self, num_features: int | None = None, *, wanted: pads.Expression | None = None
+    ) -> Iterator[tuple[pa.RecordBatch, Vectors]]:
+        """All of them, or those that are wanted, some thousand at a time.
 
         Args:
             num_features: their length; None is the first one's.
+            wanted: condition on the columns of `KEYS`; None is all.
 
         Yields:
             The columns of `KEYS`, and the vectors, shape (N, D), N at least 1.
@@ -61,9 +64,10 @@ class StoredVectors:
             InputDataError: a vector has another length, or there is none in its row.
         """
         rows = self.reader.dataset(t.EMBEDDINGS.name, version=self.version)
+        is_its = pads.field(t.NETWORK_DIGEST) == self.digest
         batches = rows.to_batches(
             columns=[*KEYS, t.VECTOR],
-            filter=pads.field(t.NETWORK_DIGEST) == self.digest,
+            filter=is_its if wanted is None else is_its & wanted,
             batch_size=_BLOCK_ROWS,
             # Reading ahead would hold whole row groups of many files.
             batch_readahead=1,

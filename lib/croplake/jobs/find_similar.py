@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import urlsplit
 
+import pyarrow as pa
 import pyarrow.dataset as pads
 from pyspark.sql import Row
 from pyspark.sql import functions as F  # noqa: N812
@@ -60,15 +61,12 @@ def run(context: JobContext, *, photo: str, top: int, dataset: str | None = None
     context.pinned = {table.name: lake.version(table) for table in _READS if lake.exists(table)}
     stored = _stored(context)
     asked = ask(context, photo, stored)
-    members = _members(context, dataset)
-    forgotten = context.forgotten_ids()
-
-    def is_wanted(found: Neighbour) -> bool:
-        is_member = members is None or found.box_id in members
-        return is_member and found.image_id not in forgotten and found.box_id != photo
-
-    search, is_exact = _search(context, stored, len(asked.vector))
-    nearest = find_nearest(search, asked.vector, top, is_wanted)
+    wanted = pads.field(t.BOX_ID) != photo
+    wanted &= ~pads.field(t.IMAGE_ID).isin(pa.array(sorted(context.forgotten_ids()), pa.string()))
+    if dataset is not None:
+        wanted &= pads.field(t.BOX_ID).isin(_members(context, dataset))
+    search, is_exact = _search(context, stored, len(asked.vector), wanted)
+    nearest = find_nearest(search, asked.vector, top)
     crops = _crops(context, nearest, dataset)
     asked_photo = _asked_photo(context, asked)
     # Asked again: somebody may have been told to forget one while we looked.
@@ -126,35 +124,37 @@ def _stored(context: JobContext) -> StoredVectors:
     raise SettingsError(f"similar.network: no embeddings of {wanted!r}; there are {named}")
 
 
-def _members(context: JobContext, dataset: str | None) -> Collection[str] | None:
+def _members(context: JobContext, dataset: str) -> pa.Array:
     """The box ids of a dataset's examples.
 
     Raises:
         InputDataError: it has none.
     """
-    if dataset is None:
-        return None
-    box_ids: list[str] = []
+    box_ids = pa.array([], pa.string())
     if t.EXAMPLES.name in context.pinned:
         version = context.pinned[t.EXAMPLES.name]
         rows = context.lake.reader.dataset(t.EXAMPLES.name, version=version)
         where = (pads.field(t.DATASET) == dataset) & (pads.field(t.SPLIT) != t.REJECTED_SPLIT)
-        box_ids = rows.to_table([t.BOX_ID], filter=where).column(t.BOX_ID).to_pylist()
-    if not box_ids:
+        box_ids = rows.to_table([t.BOX_ID], filter=where).column(t.BOX_ID).combine_chunks()
+    if not len(box_ids):
         raise InputDataError(f"--dataset {dataset}: the lake has no examples of it")
-    return frozenset(box_ids)
+    return box_ids
 
 
-def _search(context: JobContext, stored: StoredVectors, num_features: int) -> tuple[Search, bool]:
-    """What names the nearest, and whether it compares with all of them."""
+def _search(
+    context: JobContext, stored: StoredVectors, num_features: int, wanted: pads.Expression
+) -> tuple[Search, bool]:
+    """What names the nearest that are wanted, and whether it compares with all of them."""
     conf = context.settings.similar
     if stored.num_rows <= conf.exact_up_to:
-        return ExactSearch(lambda: stored.blocks(num_features)), True
+        return ExactSearch(lambda: stored.blocks(num_features, wanted=wanted)), True
 
     def tell(text: str) -> None:
         context.console.print(text, style="dim", highlight=False, soft_wrap=True)
 
-    index = open_index(stored, num_features, max_bytes=conf.max_index_bytes, tell=tell)
+    index = open_index(
+        stored, num_features, max_bytes=conf.max_index_bytes, tell=tell, wanted=wanted
+    )
     return index, False
 
 
