@@ -85,7 +85,12 @@ def fill(small: SmallLake) -> None:
         example_of(small, crop, SPLITS[number % NUM_EACH]) for number, crop in enumerate(crops)
     ]
     photos = [
-        {t.IMAGE_ID: image_id_of(number), t.SUBSET: "train", **ATTRIBUTION}
+        {
+            **ATTRIBUTION,
+            t.IMAGE_ID: image_id_of(number),
+            t.SUBSET: "train",
+            t.LANDING_URL: f"https://www.flickr.com/photos/ann/{number}",
+        }
         for number in range(2 * NUM_EACH)
     ]
     small.add(t.PHOTOS, *photos)

@@ -16,9 +16,19 @@ from croplake.care.vacuum import unused_files
 from croplake.cli import main
 from croplake.errors import InputDataError
 from croplake.examples.layout import writer_properties
+from croplake.report.similar_page import AskedPhoto, SimilarFigures, similar_page
 from croplake.selection.todo import box_states, boxes_to_fetch
 from croplake.session import session_properties
-from tests.jobs.small_lake import BOXES, MODEL_ID, PHOTO_A, PHOTO_C, PHOTO_D, SmallLake
+from tests.jobs.small_lake import (
+    BOXES,
+    FETCHED_AT,
+    MODEL_ID,
+    PHOTO_A,
+    PHOTO_B,
+    PHOTO_C,
+    PHOTO_D,
+    SmallLake,
+)
 from tests.jobs.world import rows_of, run
 
 UNKNOWN = "f" * 16
@@ -198,6 +208,34 @@ def test_shards_that_lose_a_row_keep_their_row_groups_small(small: SmallLake) ->
     assert main(["lake", "forget", "--conf", small.conf, PHOTO_A]) == 0
     assert len(rows_of(small.settings, "examples")) == 400
     assert 20 < before <= groups() + 1
+
+
+ADDRESSES = {
+    t.ORIGINAL_URL: "https://farm1.staticflickr.com/1/22_ab_o.jpg",
+    t.THUMBNAIL_URL: "https://c2.staticflickr.com/1/22_cd_z.jpg?zz=1&k=2",
+    t.LANDING_URL: "https://www.flickr.com/photos/ann/22",
+}
+
+
+def test_a_page_that_has_nothing_of_a_photo_but_an_address_is_removed_and_no_other(
+    small: SmallLake,
+) -> None:
+    other = {column: address.replace("22", "223") for column, address in ADDRESSES.items()}
+    subset = {t.SUBSET: "train"}
+    small.put(
+        t.PHOTOS,
+        subset | {t.IMAGE_ID: PHOTO_A} | ADDRESSES,
+        subset | {t.IMAGE_ID: PHOTO_B} | other,
+    )
+    reports = small.folder / "reports"
+    reports.mkdir()
+    for of, addresses in (("theirs", ADDRESSES), ("other", other)):
+        for column, address in addresses.items():
+            asked = AskedPhoto(address, b"", 1, 1)
+            page = similar_page(SimilarFigures(asked, [], "n", 1, True, None, {}, FETCHED_AT))
+            (reports / f"{of}_{column}.html").write_text(page)
+    assert main(["lake", "forget", "--conf", small.conf, PHOTO_A]) == 0
+    assert {page.stem for page in reports.iterdir()} == {f"other_{name}" for name in other}
 
 
 def add_export(small: SmallLake, run_id: str, detail: str, **changes: Any) -> None:  # noqa: ANN401

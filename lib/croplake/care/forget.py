@@ -8,6 +8,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
+from markupsafe import escape
+from pyspark.sql import Row
+
 from croplake import storage, summary
 from croplake import tables as t
 from croplake.care.exports import exports_that_may_show
@@ -39,8 +42,9 @@ def forget_job(image_ids: Sequence[str], *, at_once: bool = False) -> Job:
       box is still accounted for; `select_boxes` gives them that reason from now on.
     - Indexes that `find_similar` keeps on this machine for the lake are removed; on others they are
       made anew, without it, before the next answer.
-    - Pages in the lake's `reports` folder that show the photo are removed; they can be made anew.
-      Those that were written elsewhere are not known.
+    - Pages in the lake's `reports` folder that show the photo, or name its id or an address that
+      the catalog has of it, are removed; they can be made anew. Those that were written elsewhere
+      are not known.
     - Exports that show it are named, as far as `runs` knows of them, and so are those of which the
       lake cannot tell any more; their files are the user's.
     - `forgotten_photos` holds the ids, so that `fetch_crops` never asks for them again.
@@ -101,28 +105,40 @@ def _forget(context: JobContext, *, image_ids: list[str], at_once: bool) -> None
     for table in (t.NEAR_DUPLICATES, t.EMBEDDINGS, t.EXAMPLES, t.CROPS):
         if context.lake.exists(table):
             _delete(context, table, is_theirs)
-    _forget_predictions(context, image_ids, is_theirs)
+    addresses = _addresses(context, is_theirs)
+    _forget_predictions(context, [*image_ids, *_of_files(addresses)])
     summary.print_counts(context.console, "forget: rows", context.counts)
     unknown = [image_id for image_id in image_ids if image_id not in known]
     if unknown:
         context.console.print(
             f"not in the lake, noted all the same: {', '.join(unknown)}", soft_wrap=True
         )
-    _remove_pages(context, image_ids)
+    landing_urls = [row[t.LANDING_URL] for row in addresses if row[t.LANDING_URL]]
+    _remove_pages(context, [*image_ids, *_of_files(addresses)], landing_urls)
     drop_indexes(context.lake.path(t.EMBEDDINGS))
     _name_exports(context, is_theirs)
     _settle_bytes(context, frozenset(image_ids), at_once=at_once)
 
 
-def _forget_predictions(context: JobContext, image_ids: Sequence[str], is_theirs: str) -> None:
-    """Answers about the photos, in the table and in its CSVs."""
+def _addresses(context: JobContext, is_theirs: str) -> list[Row]:
+    """Where the photos are on the web, as far as the catalog knows."""
+    if not context.lake.exists(t.PHOTOS):
+        return []
+    theirs = context.lake.scan(t.PHOTOS).where(is_theirs)
+    return theirs.select(t.ORIGINAL_URL, t.THUMBNAIL_URL, t.LANDING_URL).collect()
+
+
+def _of_files(addresses: Iterable[Row]) -> list[str]:
+    """The addresses of the photos themselves, without those of pages about them."""
+    return [
+        row[name] for row in addresses for name in (t.ORIGINAL_URL, t.THUMBNAIL_URL) if row[name]
+    ]
+
+
+def _forget_predictions(context: JobContext, marks: Sequence[str]) -> None:
+    """Answers about the photos, in the table and in its CSVs: a path has a mark of theirs."""
     if not context.lake.exists(t.PREDICTIONS):
         return
-    marks = list(image_ids)
-    if context.lake.exists(t.PHOTOS):
-        addresses = context.lake.scan(t.PHOTOS).where(is_theirs)
-        rows = addresses.select(t.ORIGINAL_URL, t.THUMBNAIL_URL).collect()
-        marks += [address for row in rows for address in row if address]
     quoted = ", ".join(
         "'{}'".format(mark.replace("\\", "\\\\").replace("'", "\\'")) for mark in marks
     )
@@ -132,11 +148,16 @@ def _forget_predictions(context: JobContext, image_ids: Sequence[str], is_theirs
             context.console.print(f"rows removed, they were theirs: {file}", soft_wrap=True)
 
 
-def _remove_pages(context: JobContext, image_ids: Iterable[str]) -> None:
-    """A page names the photo of every crop it shows."""
+def _remove_pages(context: JobContext, marks: Iterable[str], landing_urls: Iterable[str]) -> None:
+    """A page names each crop's photo by its id; what it was asked about, as it was given."""
+    patterns = [re.escape(str(escape(mark))) for mark in marks]
+    # `…/photos/ann/12` is another photo than `…/photos/ann/1`.
+    patterns += [re.escape(str(escape(url))) + r"(?!\w)" for url in landing_urls]
+    # One by one: such an expression is looked for as fast as a text is, one of all of them is not.
+    compiled = [re.compile(pattern.encode()) for pattern in patterns]
     for page in storage.list_files(storage.join(context.lake.root, REPORTS)):
         content = storage.read_bytes(page)
-        if any(image_id.encode() in content for image_id in image_ids):
+        if any(pattern.search(content) for pattern in compiled):
             storage.remove(page)
             context.console.print(f"page removed, it showed them: {page}", soft_wrap=True)
 
