@@ -52,13 +52,24 @@ def training(model_id: str = MODEL_ID, **changes: Any) -> dict[str, Any]:  # noq
     return row | changes
 
 
+def evaluation(run_id: str, examples_version: int) -> dict[str, Any]:
+    """The row of `runs` of an evaluation."""
+    read = [("examples", examples_version)]
+    return training() | {t.RUN_ID: run_id, t.JOB: "evaluate_classifier", t.TABLES_READ: read}
+
+
 def add_what_it_learned_from(root: str) -> None:
-    """Three crops, two of a known licence, and the figures of two evaluations."""
+    """Three crops, two of a known licence, and the figures of two evaluations.
+
+    A third, the last, is of another version of the examples.
+    """
     of = {t.DATASET: "fruit", t.SPLIT: "train", t.CATEGORY: "Apple", t.LABEL_INDEX: 0}
     licences = [BY, BY, None]
     rows = [of | {t.EXAMPLE_ID: str(n), t.LICENSE: text} for n, text in enumerate(licences)]
     add_rows(root, t.EXAMPLES, *rows, rows[0] | {t.SPLIT: "test"})
     figures = [("e1", "top1", 0.5), ("e2", "top1", 0.875), ("e2", "num_examples", 8.0)]
+    figures += [("e3", "top1", 0.99), ("e3", "num_examples", 9.0)]
+    add_rows(root, t.RUNS, evaluation("e1", 0), evaluation("e2", 0), evaluation("e3", 1))
     told = {t.MODEL_ID: MODEL_ID, t.DATASET: "fruit", t.SPLIT: "test"}
     add_rows(
         root,

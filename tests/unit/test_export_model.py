@@ -187,7 +187,7 @@ def test_the_readme_and_the_card_tell_whose_pictures_and_how_good(exported: Expo
     assert re.search(r"\b2  CC BY 2.0, https://creativecommons.org/licenses/by/2.0/", text)
     assert re.search(r"\b1  licence not given", text)
     assert "Open Images V7, by Google LLC, CC BY 4.0" in text
-    assert "top-1 on the test split: 87.50% of 8 crops" in text
+    assert "top-1 on the test split of version 0: 87.50% of 8 crops" in text
     card = json.loads((exported.into / "croplake.json").read_text())
     assert set(card["formats"]) == set(FORMATS)
     assert all(told["greatest_difference"] < 1e-3 for told in card["formats"].values())

@@ -115,9 +115,19 @@ def _read_json(uri: str) -> Any:  # noqa: ANN401  # anything JSON holds
 
 
 def _evaluations(lake: LakeReader, model: TrainedModel) -> dict[str, dict[str, float]]:
-    """Split to the figures of its last evaluation; run ids sort by time."""
+    """Split to the figures of its last evaluation on the examples of its training.
+
+    Where it stood beside a model of another version of the examples, its figures are of that one.
+    """
     if not lake.exists(t.EVALUATIONS.name):
         return {}
+    version = model.run[t.TABLES_READ].get(t.EXAMPLES.name)
+    runs = lake.dataset(t.RUNS.name).to_table([t.RUN_ID, t.TABLES_READ]).to_pylist()
+    of_version = {
+        run[t.RUN_ID]
+        for run in runs
+        if dict(run[t.TABLES_READ] or ()).get(t.EXAMPLES.name) == version
+    }
     is_of_model = (pads.field(t.MODEL_ID) == model.model_id) & (
         pads.field(t.DATASET) == model.dataset
     )
@@ -126,8 +136,9 @@ def _evaluations(lake: LakeReader, model: TrainedModel) -> dict[str, dict[str, f
         is_whole &= pads.field(column).is_null()
     rows = lake.dataset(t.EVALUATIONS.name).to_table(filter=is_of_model & is_whole).to_pylist()
     found: dict[str, dict[str, float]] = {}
-    for row in sorted(rows, key=lambda row: str(row[t.RUN_ID])):
-        found.setdefault(row[t.SPLIT], {})[row[t.METRIC]] = row[t.VALUE]
+    for row in sorted(rows, key=lambda row: str(row[t.RUN_ID])):  # run ids sort by time
+        if row[t.RUN_ID] in of_version:
+            found.setdefault(row[t.SPLIT], {})[row[t.METRIC]] = row[t.VALUE]
     return found
 
 
@@ -166,7 +177,7 @@ def write_readme(told: dict[str, Any], formats: list[Format], side_px: int) -> b
         snapshot="" if version is None else f", version {version} of the lake's examples",
         licences=_licences_text(told["licences"]),
         annotations=told["annotations"],
-        figures=_figures(told["evaluations"]),
+        figures=_figures(told["evaluations"], "" if version is None else f" of version {version}"),
         card=CARD,
     )
     return text.encode()
@@ -191,9 +202,9 @@ def _licences_text(licences: dict[str, int] | None) -> str:
     return "\n".join(lines)
 
 
-def _figures(evaluations: dict[str, dict[str, float]]) -> str:
+def _figures(evaluations: dict[str, dict[str, float]], of_version: str) -> str:
     lines = [
-        f"top-1 on the {split} split: {figures[TOP1]:.2%}"
+        f"top-1 on the {split} split{of_version}: {figures[TOP1]:.2%}"
         + (f" of {figures[NUM_EXAMPLES]:,.0f} crops" if NUM_EXAMPLES in figures else "")
         for split, figures in evaluations.items()
         if figures.get(TOP1) is not None
