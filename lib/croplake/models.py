@@ -44,6 +44,20 @@ def has_model(lake: LakeReader, model_id: str) -> bool:
     return storage.exists(storage.join(model_folder(lake.root, model_id), MODEL_FILE))
 
 
+def trainings(lake: LakeReader) -> list[dict[str, Any]]:
+    """The rows of `runs` of the trainings that ended well, by their end, maps as dicts."""
+    if not lake.exists(t.RUNS.name):
+        return []
+    return trainings_among(lake.dataset(t.RUNS.name).to_table().to_pylist())
+
+
+def trainings_among(runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As `trainings`, of rows of `runs` that are at hand."""
+    done = [run for run in runs if run[t.JOB] == _TRAIN and run[t.OUTCOME] == t.DONE]
+    done.sort(key=lambda run: (run[t.ENDED_AT], run[t.RUN_ID]))
+    return [run | {column: dict(run[column] or ()) for column in _MAPS} for run in done]
+
+
 def find_model(lake: LakeReader, dataset: str, model_id: str) -> TrainedModel:
     """Looks a model up.
 
@@ -55,7 +69,7 @@ def find_model(lake: LakeReader, dataset: str, model_id: str) -> TrainedModel:
     Raises:
         InputDataError: there is no such model, or its files are gone; the text names what is there.
     """
-    trained = _trained(lake)
+    trained = trainings(lake)
     if model_id == LATEST:
         asked = f"of dataset {dataset}"
         found = [run for run in trained if run[t.DATASET] == dataset]
@@ -78,16 +92,6 @@ def find_model(lake: LakeReader, dataset: str, model_id: str) -> TrainedModel:
             f"is gone; {_there(lake, trained)}"
         )
     return TrainedModel(run[t.MODEL_ID], run[t.DATASET], folder, run)
-
-
-def _trained(lake: LakeReader) -> list[dict[str, Any]]:
-    """The trainings that ended well, by their end."""
-    if not lake.exists(t.RUNS.name):
-        return []
-    rows = lake.dataset(t.RUNS.name).to_table().to_pylist()
-    done = [row for row in rows if row[t.JOB] == _TRAIN and row[t.OUTCOME] == t.DONE]
-    done.sort(key=lambda row: (row[t.ENDED_AT], row[t.RUN_ID]))
-    return [row | {column: dict(row[column] or ()) for column in _MAPS} for row in done]
 
 
 def _there(lake: LakeReader, trained: Iterable[dict[str, Any]]) -> str:

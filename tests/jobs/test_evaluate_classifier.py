@@ -162,9 +162,19 @@ def test_a_model_of_a_later_snapshot_is_told_of_as_it_may_know_the_photos(
     examples = judged.lake.read(t.EXAMPLES, version=first.version).where("split = 'test'")
     of_new = f"model {NEW} (dataset fruit, examples version 3)"
     assert list(tell_of_leaks(context, examples, first, second)) == [
-        f"{of_new} was trained on 1 photos of this test split: its figures are better than it is"
+        f"{of_new} has learned from 1 photos of this test split: its figures are better than it is"
     ]
     assert list(tell_of_leaks(context, examples, first, None)) == []
+    chosen_by = example_row(judged, 10, split="validation", example_id="chosen by")
+    judged.add(t.EXAMPLES, chosen_by)
+    read = {t.EXAMPLES.name: judged.lake.version(t.EXAMPLES)}
+    changes = {t.MODEL_ID: NEW, t.TABLES_READ: read}
+    judged.add(t.RUNS, judged.run("s9", "train_classifier", **changes))
+    _, again = choose_models(judged.lake, settings)
+    assert list(tell_of_leaks(context, examples, first, again)) == [
+        f"model {NEW} (dataset fruit, examples version 4) has learned from 2 photos of this test "
+        "split: its figures are better than it is"
+    ]
     of_train = {"dataset": "fruit", "split": "train"}
     files = judged.lake.reader.files("examples", version=3, partition=of_train)
     for file in files:

@@ -151,7 +151,7 @@ def test_a_model_that_has_learned_photos_of_the_test_split_is_refused(probed: Sm
     crops = [row for row in rows_of(probed.settings, "crops") if row[t.BOX_ID] != BROKEN]
     probed.add(t.EXAMPLES, *(example_of(probed, crop, "train", "others") for crop in crops))
     add_model(probed, version + 1, "others")
-    said = f"model {MODEL_ID} was trained on 2 photos of the test split of dataset fruit"
+    said = f"model {MODEL_ID} has learned from 2 photos of the test split of dataset fruit"
     with pytest.raises(InputDataError, match=said):
         probe(probed, with_changes(probed.settings, "probe", network=MODEL_ID))
     assert len(rows_of(probed.settings, "evaluations")) > 0

@@ -9,10 +9,9 @@ from typing import Any
 from croplake import storage
 from croplake import tables as t
 from croplake.errors import InputDataError
-from croplake.jobs.train_classifier import JOB as TRAIN
 from croplake.lake import Lake
 from croplake.locks import living_runs
-from croplake.models import model_folder
+from croplake.models import model_folder, trainings_among
 from croplake.tables import Table
 
 Run = dict[str, Any]
@@ -92,9 +91,7 @@ def runs_of(lake: Lake) -> list[Run]:
 
 
 def _model_pins(lake: Lake, runs: Iterable[Run]) -> Iterable[Pin]:
-    for run in runs:
-        if run[t.JOB] != TRAIN.name or run[t.OUTCOME] != t.DONE or run[t.MODEL_ID] is None:
-            continue
+    for run in trainings_among(runs):
         if storage.exists(model_folder(lake.root, run[t.MODEL_ID])):
             for table, version in run[t.TABLES_READ].items():
                 yield Pin(table, version, f"model {run[t.MODEL_ID]}", run[t.MODEL_ID])

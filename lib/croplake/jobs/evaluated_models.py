@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F  # noqa: N812
 
 from croplake import tables as t
 from croplake.conf import Settings
 from croplake.errors import InputDataError, SettingsError
 from croplake.inference.model import read_labels
 from croplake.jobs.context import JobContext
+from croplake.jobs.learned_photos import LostExamplesError, count_learned, name_trained
 from croplake.lake import Lake
 from croplake.models import find_model
 
@@ -133,10 +133,10 @@ def _short(model_id: str) -> str:
 def tell_of_leaks(
     context: JobContext, examples: DataFrame, first: Chosen, second: Chosen | None
 ) -> Iterator[str]:
-    """Tells of photos that another of the models was trained on.
+    """Tells of photos that another of the models has learned from.
 
     The first model's split has no photo of its training, as splits are of photos. A model of
-    another snapshot, or of another dataset, may have been trained on what is asked here.
+    another snapshot, or of another dataset, may have learned what is asked here.
 
     Args:
         context: of the evaluation.
@@ -148,23 +148,17 @@ def tell_of_leaks(
         A sentence a model that had such photos, or of which it cannot be told.
     """
     split = context.settings.evaluate.split
-    photos = None
     for run in (*first.runs, *(second.runs if second else ())):
-        dataset, version = run[t.DATASET], int(run[t.TABLES_READ][t.EXAMPLES.name])
-        if (dataset, version) == (first.dataset, first.version) or split == "train":
+        snapshot = run[t.DATASET], run[t.TABLES_READ].get(t.EXAMPLES.name)
+        if snapshot == (first.dataset, first.version) or split == "train":
             continue
-        of_train = {t.DATASET: dataset, t.SPLIT: "train"}
-        whose = f"model {run[t.MODEL_ID]} (dataset {dataset}, examples version {version})"
-        if context.lake.reader.lost_files(t.EXAMPLES.name, version=version, partition=of_train):
-            yield f"{whose}: files it was trained on are gone, so it may know photos of this split"
+        try:
+            num_learned = count_learned(context.lake, run, examples)
+        except LostExamplesError as error:
+            yield str(error)
             continue
-        photos = examples.select(t.IMAGE_ID).distinct() if photos is None else photos
-        trained_on = context.lake.read(t.EXAMPLES, version=version).where(
-            (F.col(t.DATASET) == dataset) & (F.col(t.SPLIT) == "train")
-        )
-        known = photos.join(trained_on.select(t.IMAGE_ID), on=t.IMAGE_ID, how="left_semi").count()
-        if known:
+        if num_learned:
             yield (
-                f"{whose} was trained on {known:,} photos of this {split} split: its figures are "
-                "better than it is"
+                f"{name_trained(run)} has learned from {num_learned:,} photos of this {split} "
+                "split: its figures are better than it is"
             )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F  # noqa: N812
 
 from croplake import storage, summary
 from croplake import tables as t
@@ -19,16 +18,17 @@ from croplake.inference.model import (
     SETTINGS_FILE,
     read_side_px,
 )
-from croplake.jobs import train_classifier
 from croplake.jobs.context import JobContext
-from croplake.models import find_model, model_folder
+from croplake.jobs.learned_photos import LostExamplesError, count_learned
+from croplake.models import find_model, model_folder, trainings
 
 NETWORKS: Final = "networks"
 """The folder of a lake where foreign networks lie that made its embeddings."""
+MODEL: Final = "model:"
+"""How the name of a model of the lake begins, in `embeddings`."""
 
 About = Callable[[EmbeddingNetwork], AboutNetwork]
 Chosen = tuple[EmbeddingNetwork, AboutNetwork]
-_MODEL: Final = "model:"
 _FILE: Final = "file:"
 _SIDE: Final = "input_side_px"
 """The file beside a foreign network that says what side it was asked with."""
@@ -72,8 +72,8 @@ def known_network(context: JobContext, name: str) -> EmbeddingNetwork:
     if name.startswith(PREFIX):
         base, _, side_px = name.rpartition(" ")
         return EmbeddingNetwork(name, base, int(side_px))
-    if name.startswith(_MODEL):
-        return _of_model(context, name.removeprefix(_MODEL))
+    if name.startswith(MODEL):
+        return _of_model(context, name.removeprefix(MODEL))
     folder = storage.join(context.lake.root, NETWORKS)
     digest, _, file = name.removeprefix(_FILE).partition(" ")
     address = storage.join(folder, digest, file)
@@ -98,7 +98,7 @@ def _choose(context: JobContext, tested: DataFrame, about: About) -> Chosen:
         network = _of_file(context, conf.fallback, "probe.fallback")
         summary.warn(context.console, f"{told}; {network.name} takes their place")
         return network, about(network)
-    for trained in _models(context):
+    for trained in reversed(trainings(context.lake.reader)):
         try:
             _refuse_learned(context, trained, tested)
             network = _of_model(context, trained[t.MODEL_ID])
@@ -123,7 +123,7 @@ def _of_model(context: JobContext, model_id: str) -> EmbeddingNetwork:
     address = storage.join(folder, MODEL_FILE)
     if not storage.exists(address):
         raise InputDataError(f"{address}: the model is not there any more; choose another network")
-    return EmbeddingNetwork(_MODEL + model_id, address, read_side_px(folder))
+    return EmbeddingNetwork(MODEL + model_id, address, read_side_px(folder))
 
 
 def _of_file(context: JobContext, path: str, setting: str) -> EmbeddingNetwork:
@@ -146,42 +146,23 @@ def _of_file(context: JobContext, path: str, setting: str) -> EmbeddingNetwork:
     return EmbeddingNetwork(f"{_FILE}{digest} {name}", address, side_px)
 
 
-def _models(context: JobContext) -> Iterator[dict[str, Any]]:
-    """The runs that trained the lake's models, newest first."""
-    rows = context.lake.reader.dataset(t.RUNS.name).to_table().to_pylist()
-    name = train_classifier.JOB.name
-    done = [row for row in rows if row[t.JOB] == name and row[t.OUTCOME] == t.DONE]
-    for row in sorted(done, key=lambda row: (row[t.ENDED_AT], row[t.RUN_ID]), reverse=True):
-        yield row | {t.TABLES_READ: dict(row[t.TABLES_READ] or ())}
-
-
 def _refuse_learned(context: JobContext, trained: dict[str, Any], tested: DataFrame) -> None:
     """A model that has seen the test split would shine on it.
 
     Raises:
-        InputDataError: it was trained on photos of the test split, or nobody knows any more.
+        InputDataError: it has learned from photos of the test split, or nobody knows any more.
     """
-    model_id, of_dataset = trained[t.MODEL_ID], trained[t.DATASET]
-    version = trained[t.TABLES_READ].get(t.EXAMPLES.name)
-    is_same = (of_dataset, version) == (
-        context.settings.dataset.name,
-        context.pinned[t.EXAMPLES.name],
-    )
-    if is_same:
+    dataset = context.settings.dataset.name
+    snapshot = trained[t.DATASET], trained[t.TABLES_READ].get(t.EXAMPLES.name)
+    if snapshot == (dataset, context.pinned[t.EXAMPLES.name]):
         return
     try:
-        rows = context.lake.read(t.EXAMPLES, version=version)
-        is_learned = (F.col(t.DATASET) == of_dataset) & F.col(t.SPLIT).isin("train", "validation")
-        learned = rows.where(is_learned).select(t.IMAGE_ID)
-        num_learned = tested.distinct().join(learned, on=t.IMAGE_ID, how="semi").count()
-    except Exception as error:  # Delta and Spark raise whatever they met on the way to the rows
-        raise InputDataError(
-            f"model {model_id}: what it was trained on (examples version {version}) cannot be read "
-            "any more, so nobody can tell whether it has learned the test split"
-        ) from error
+        num_learned = count_learned(context.lake, trained, tested)
+    except LostExamplesError as error:
+        raise InputDataError(f"{error}; choose another probe.network") from error
     if num_learned:
         raise InputDataError(
-            f"model {model_id} was trained on {num_learned:,} photos of the test split of dataset "
-            f"{context.settings.dataset.name}, it would do better there than on new photos; choose "
+            f"model {trained[t.MODEL_ID]} has learned from {num_learned:,} photos of the test "
+            f"split of dataset {dataset}, it would do better there than on new photos; choose "
             "another probe.network"
         )
