@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -62,8 +63,9 @@ def save_model(folder: Path, weights: tuple[float, float], labels: list[str]) ->
 
 def example_row(small: SmallLake, number: int, **changes: Any) -> dict[str, Any]:  # noqa: ANN401
     image_id, label, colour, odd = CASES[number]
+    key = f"fruit|{recipe_of(small.settings.fetch).recipe_id}|j{number}"
     row = small.example("b1") | {
-        t.EXAMPLE_ID: f"e{number:02}",
+        t.EXAMPLE_ID: hashlib.md5(key.encode(), usedforsecurity=False).hexdigest(),
         t.BOX_ID: f"j{number}",
         t.IMAGE_ID: image_id,
         t.LABEL_INDEX: label,
@@ -95,9 +97,20 @@ def judge(small: SmallLake) -> SmallLake:
     box = {t.IMAGE_ID: MISTAKEN_PHOTO, t.SUBSET: "test", t.LABEL_MID: APPLE}
     small.add(t.BOXES, *(box | {t.BOX_ID: f"j{n}", t.SOURCE: "xclick"} for n in range(10)))
     small.add(t.BOXES, box | {t.BOX_ID: "j10", t.SOURCE: "activemil"})
+    fetch = small.settings.fetch
+    recipe = fetch.recipe.model_copy(update={"max_side_px": 64})
+    # What fetches next says nothing of what the examples were cut by.
+    trained_under = small.settings.model_copy(
+        update={"fetch": fetch.model_copy(update={"recipe": recipe})}
+    )
     for place, (model_id, weights) in enumerate(WEIGHTS.items()):
         save_model(small.folder / "models" / model_id, weights, [*CATEGORIES.values()])
         read = {t.EXAMPLES.name: new if model_id == NEW else old}
-        changes = {t.MODEL_ID: model_id, t.TABLES_READ: read, t.ENDED_AT: FETCHED_AT}
+        changes = {
+            t.MODEL_ID: model_id,
+            t.TABLES_READ: read,
+            t.ENDED_AT: FETCHED_AT,
+            t.SETTINGS: trained_under.model_dump_json(),
+        }
         small.add(t.RUNS, small.run(f"s{place}", "train_classifier", **changes))
     return small

@@ -34,17 +34,21 @@ def kept_examples(context: JobContext, version: int) -> DataFrame:
     return context.read_table(t.EXAMPLES, version=version).where(is_kept)
 
 
-def recipe_of_examples(context: JobContext, version: int) -> str:
+def recipe_of_examples(context: JobContext, examples: DataFrame, dataset: str) -> str:
     """The recipe that a dataset's examples were cut by: an example's id tells.
+
+    Args:
+        context: of the job.
+        examples: of the dataset, with the columns `example_id` and `box_id`.
+        dataset: its name.
 
     Raises:
         InputDataError: the lake has no crops of it.
     """
-    dataset = context.settings.dataset.name
     known = {recipe_of(context.settings.fetch).recipe_id}
     if context.lake.exists(t.CROPS):
         known |= {key[0] for key in context.lake.reader.count_by(t.CROPS.name, [t.RECIPE_ID])}
-    first = kept_examples(context, version).select(t.EXAMPLE_ID, t.BOX_ID).first()
+    first = examples.select(t.EXAMPLE_ID, t.BOX_ID).first()
     if first is not None:
         for recipe_id in sorted(known):
             text = f"{dataset}|{recipe_id}|{first[t.BOX_ID]}"

@@ -33,9 +33,9 @@ from croplake.evaluation.summary import summarize, summarize_comparison
 from croplake.inference.examples import FIRST, SECOND
 from croplake.inference.scoring import check_labels, count_pairs, measure, score, sum_photos
 from croplake.jobs.context import Job, JobContext
+from croplake.jobs.embed_crops import recipe_of_examples
 from croplake.jobs.evaluate_pictures import mistake_pictures
 from croplake.jobs.evaluated_models import Chosen, choose_models, page_name, tell_of_leaks
-from croplake.jobs.fetch_plan import recipe_of
 from croplake.jobs.pages import REPORTS, check_place, write_file, write_page
 from croplake.jobs.probe_baseline import probe_baseline
 from croplake.lake import Lake
@@ -64,7 +64,7 @@ def run(context: JobContext) -> None:
     folders = second.folders if second else None
     scores = score(examples, first.folders, folders, conf.batch_size)
     # The models are asked once; what is kept of an example is a few numbers.
-    answers = _sliced(context, scores, first, notes).persist(StorageLevel.MEMORY_AND_DISK)
+    answers = _sliced(context, scores, examples, first, notes).persist(StorageLevel.MEMORY_AND_DISK)
     try:
         distances = _distances(context, first, notes)
         evaluated = _evaluate(context, answers, FIRST, first, distances)
@@ -134,21 +134,23 @@ def _examples(context: JobContext, first: Chosen) -> DataFrame:
     return examples
 
 
-def _sliced(context: JobContext, scores: DataFrame, first: Chosen, notes: list[str]) -> DataFrame:
+def _sliced(
+    context: JobContext, scores: DataFrame, examples: DataFrame, first: Chosen, notes: list[str]
+) -> DataFrame:
     """The answers with the slices that the lake knows enough for; the others are noted."""
     crops = boxes = None
-    settings = first.settings
-    if t.CROPS.name in context.pinned and settings is not None:
-        recipe_id = recipe_of(settings.fetch).recipe_id
-        crops = context.read_table(t.CROPS).where(F.col(t.RECIPE_ID) == recipe_id)
+    if t.CROPS.name in context.pinned:
+        try:
+            recipe_id = recipe_of_examples(context, examples, first.dataset)
+            crops = context.read_table(t.CROPS).where(F.col(t.RECIPE_ID) == recipe_id)
+        except InputDataError as error:
+            notes.append(f"slices by the photo's source are left out: {error}")
     else:
-        why = _why_not(context, t.CROPS)
-        notes.append(f"slices by the photo's source are left out: {why}")
+        notes.append(f"slices by the photo's source are left out: {_lacks(t.CROPS)}")
     if t.BOXES.name in context.pinned:
         boxes = context.scan_table(t.BOXES)
     else:
-        why = _why_not(context, t.BOXES)
-        notes.append(f"slices by the box's source are left out: {why}")
+        notes.append(f"slices by the box's source are left out: {_lacks(t.BOXES)}")
     return with_slices(scores, crops, boxes)
 
 
@@ -156,7 +158,9 @@ def _distances(context: JobContext, first: Chosen, notes: list[str]) -> Counts |
     """Steps in the class hierarchy between any two categories; None where they are not known."""
     settings = first.settings
     if t.CLASSES.name not in context.pinned or settings is None:
-        notes.append(f"distances of mistakes are left out: {_why_not(context, t.CLASSES)}")
+        old = "the settings of the model's training are of another croplake"
+        why = old if t.CLASSES.name in context.pinned else _lacks(t.CLASSES)
+        notes.append(f"distances of mistakes are left out: {why}")
         return None
     classes = read_classes(context.read_rows(t.CLASSES))
     mids_of: dict[str, list[str]] = {}
@@ -169,10 +173,8 @@ def _distances(context: JobContext, first: Chosen, notes: list[str]) -> Counts |
     return category_distances(classes, mids_of, first.categories)
 
 
-def _why_not(context: JobContext, table: Table) -> str:
-    if table.name not in context.pinned:
-        return f"the lake has no table {table.name}"
-    return "the settings of the model's training are of another croplake"
+def _lacks(table: Table) -> str:
+    return f"the lake has no table {table.name}"
 
 
 def _evaluate(

@@ -55,8 +55,9 @@ def run(context: JobContext) -> None:
     """
     categories = _categories(context)
     version = context.read[t.EXAMPLES.name]
-    recipe_id = recipe_of_examples(context, version)
-    tested = kept_examples(context, version).where(f"{t.SPLIT} = '{SPLIT}'").select(t.IMAGE_ID)
+    examples = kept_examples(context, version)
+    recipe_id = recipe_of_examples(context, examples, context.settings.dataset.name)
+    tested = examples.where(f"{t.SPLIT} = '{SPLIT}'").select(t.IMAGE_ID)
     network, about = choose_network(context, tested, partial(about_network, context.spark))
     context.console.print(
         f"network: {network.name}, vectors of {about.num_features:,} numbers",
