@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from croplake.errors import CroplakeError, IncompleteError, InputDataError, Sett
 from croplake.inference.embedding import AboutNetwork, EmbeddingNetwork
 from croplake.jobs import evaluate_classifier
 from croplake.jobs.context import JobContext
-from croplake.jobs.probe_baseline import probe_baseline
+from croplake.jobs.probe_baseline import SameExamples, evaluated_model, probe_baseline
 from croplake.jobs.probe_network import choose_network
 from croplake.jobs.way import run_job
+from tests.html_page import parse_page
 from tests.jobs.probed_lake import (
     BROKEN,
     NUM_EACH,
@@ -105,10 +107,10 @@ def test_another_network_has_vectors_of_its_own_and_a_probe_names_the_last(
 ) -> None:
     older = rows_of(probed.settings, "evaluations")
     version = probed.lake.version(t.EXAMPLES)
-    context = JobContext(probed.spark, probed.settings, probed.lake, Console(quiet=True))
-    first = probe_baseline(context, "fruit", "test", version)
+    same = SameExamples(probed.lake.reader, "fruit", version)
+    first = probe_baseline(same, "test")
     assert first is not None
-    assert first[1] == 1.0
+    assert first.top1 == 1.0
     network = save_network(tmp_path / "brighter", scale=1 / 100)
     probe(probed, with_changes(probed.settings, "probe", network=network))
     rows = rows_of(probed.settings, "embeddings")
@@ -116,14 +118,14 @@ def test_another_network_has_vectors_of_its_own_and_a_probe_names_the_last(
         (rows[0][t.NETWORK_DIGEST], 12),
         (rows[-1][t.NETWORK_DIGEST], 12),
     ]
-    last = probe_baseline(context, "fruit", "test", version)
+    last = probe_baseline(same, "test")
     assert last is not None
-    assert last[0] != first[0]
+    assert last.network != first.network
     assert len(rows_of(probed.settings, "evaluations")) == 2 * len(older)
-    assert probe_baseline(context, "fruit", "validation", version) is None
-    assert probe_baseline(context, "pears", "test", version) is None
+    assert probe_baseline(same, "validation") is None
+    assert probe_baseline(replace(same, dataset="pears"), "test") is None
     probed.put(t.EXAMPLES, *rows_of(probed.settings, "examples")[:1])
-    assert probe_baseline(context, "fruit", "test", version + 1) is None
+    assert probe_baseline(replace(same, version=version + 1), "test") is None
 
 
 def add_model(small: SmallLake, version: int, dataset: str = "fruit") -> None:
@@ -139,11 +141,45 @@ def add_model(small: SmallLake, version: int, dataset: str = "fruit") -> None:
 @pytest.mark.full
 def test_an_evaluated_model_of_the_same_examples_is_printed_beside_it(probed: SmallLake) -> None:
     add_model(probed, probed.lake.version(t.EXAMPLES))
-    run_job(probed.spark, evaluate_classifier.JOB, probed.settings, Console(quiet=True))
+    console = Console(file=io.StringIO(), width=300, record=True)
+    run_job(probed.spark, evaluate_classifier.JOB, probed.settings, console)
+    (network,) = {row[t.NETWORK] for row in rows_of(probed.settings, "embeddings")}
+    baseline = f"baseline, linear on {network}: test top-1 100.00% (the model: +0.00 points)"
+    assert baseline in console.export_text().splitlines()
+    page = parse_page((probed.folder / "reports" / f"{MODEL_ID}_test.html").read_text())
+    names, values = ([e.text for e in page.all(tag)] for tag in ("dt", "dd"))
+    on_page = dict(zip(names, values, strict=True))
+    assert on_page[f"baseline's top-1: linear on {network}"] == "100.00%"
+    assert on_page["top-1 over the baseline, in points"] == "+0.00"
     _, said = probe(probed, with_changes(probed.settings, "probe", network=MODEL_ID))
     assert f"linear on model:{MODEL_ID}" in said
     (beside,) = [line for line in said.splitlines() if f"│ {MODEL_ID} " in line]
     assert "100.00%" in beside
+    assert "no baseline, for the network has learned from these examples: test top-1" in said
+    same = SameExamples(probed.lake.reader, "fruit", probed.lake.version(t.EXAMPLES))
+    assert probe_baseline(same, "test") == (network, 1.0)
+
+
+def test_figures_of_a_model_on_another_version_of_the_examples_are_not_those_of_this_one(
+    probed: SmallLake,
+) -> None:
+    version = probed.lake.version(t.EXAMPLES)
+    add_model(probed, version)
+    same = SameExamples(probed.lake.reader, "fruit", version)
+    probed.put(t.EXAMPLES, *rows_of(probed.settings, "examples"))
+    key = {t.MODEL_ID: MODEL_ID, t.DATASET: "fruit", t.SPLIT: "test", t.METRIC: "top1"}
+    told = {"v1": (version, 0.5), "v2": (version, 0.75), "v3": (version + 1, 1.0)}
+    for run_id, (read, top1) in told.items():
+        changes = {t.TABLES_READ: {"examples": read}, t.MODEL_ID: MODEL_ID}
+        probed.add(t.RUNS, probed.run(run_id, "evaluate_classifier", **changes))
+        probed.add(t.EVALUATIONS, key | {t.RUN_ID: run_id, t.VALUE: top1})
+    assert evaluated_model(same, "test") == (MODEL_ID, {"top1": 0.75})
+    # Another dataset that is built beside it leaves the rows of this one as they are.
+    probed.add(t.EXAMPLES, probed.example("a1", "others"))
+    later = replace(same, version=probed.lake.version(t.EXAMPLES))
+    assert evaluated_model(later, "test") is None
+    add_model(probed, later.version - 1)
+    assert evaluated_model(later, "test") == (MODEL_ID, {"top1": 1.0})
 
 
 def test_a_model_that_has_learned_photos_of_the_test_split_is_refused(probed: SmallLake) -> None:

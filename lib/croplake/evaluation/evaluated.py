@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -65,6 +65,18 @@ class Evaluated:
         for name, part in self.slices.items():
             for metric, value in part.overall.items():
                 yield Figure(metric, value, slice=name)
+
+
+class Baseline(NamedTuple):
+    """What a training must beat: a linear classifier on another network's vectors.
+
+    Attributes:
+        network: its name.
+        top1: of the classifier, on the same split of the same examples.
+    """
+
+    network: str
+    top1: float
 
 
 @dataclass(frozen=True)

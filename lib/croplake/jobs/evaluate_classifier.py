@@ -18,7 +18,7 @@ from croplake.catalog.picker import pick_classes
 from croplake.conf import Settings
 from croplake.errors import CroplakeError, InputDataError, SettingsError
 from croplake.evaluation.answers import Counts
-from croplake.evaluation.evaluated import Comparison, Evaluated, evaluation_rows
+from croplake.evaluation.evaluated import Baseline, Comparison, Evaluated, evaluation_rows
 from croplake.evaluation.intervals import (
     Interval,
     PhotoSums,
@@ -29,7 +29,7 @@ from croplake.evaluation.intervals import (
 from croplake.evaluation.mistakes import category_distances, measure_mistakes
 from croplake.evaluation.picture import confusion_png
 from croplake.evaluation.slices import with_slices
-from croplake.evaluation.summary import summarize, summarize_comparison
+from croplake.evaluation.summary import signed_points, summarize, summarize_comparison
 from croplake.inference.examples import FIRST, SECOND
 from croplake.inference.scoring import check_labels, count_pairs, measure, score, sum_photos
 from croplake.jobs.context import Job, JobContext
@@ -37,7 +37,7 @@ from croplake.jobs.embed_crops import recipe_of_examples
 from croplake.jobs.evaluate_pictures import mistake_pictures
 from croplake.jobs.evaluated_models import Chosen, choose_models, page_name, tell_of_leaks
 from croplake.jobs.pages import REPORTS, check_place, write_file, write_page
-from croplake.jobs.probe_baseline import probe_baseline
+from croplake.jobs.probe_baseline import SameExamples, probe_baseline
 from croplake.lake import Lake
 from croplake.report.evaluation import EvaluationFigures
 from croplake.report.evaluation_page import evaluation_page
@@ -78,6 +78,8 @@ def run(context: JobContext) -> None:
     finally:
         answers.unpersist()
     _write_rows(context, evaluated, comparison, first.dataset)
+    same = SameExamples(context.lake.reader, first.dataset, first.version)
+    baseline = probe_baseline(same, conf.split)
     title = f"{first.model_id}, {conf.split}"
     png = confusion_png(evaluated.metrics, title=title)
     figures = EvaluationFigures(
@@ -87,13 +89,15 @@ def run(context: JobContext) -> None:
         versions=context.read,
         evaluated=evaluated,
         comparison=comparison,
+        baseline=baseline,
         history=None if first.members else _history(first.folders[0]),
         confusion_png=png,
         notes=notes,
         **pictures,
     )
     _print(context, evaluated, comparison, title)
-    _print_baseline(context, first)
+    if baseline is not None:
+        _print_baseline(context, baseline, evaluated.metrics.top1)
     for note in notes:
         summary.warn(context.console, note)
     if not first.members:
@@ -257,14 +261,12 @@ def _print(
         context.console.print(summarize_comparison(comparison))
 
 
-def _print_baseline(context: JobContext, first: Chosen) -> None:
-    """What the training had to beat, where somebody has probed these examples."""
-    split = context.settings.evaluate.split
-    baseline = probe_baseline(context, first.dataset, split, first.version)
-    if baseline is not None:
-        network, top1 = baseline
-        text = f"baseline, linear on {network}: {split} top-1 {top1:.2%}"
-        context.console.print(text, highlight=False, soft_wrap=True)
+def _print_baseline(context: JobContext, baseline: Baseline, top1: float) -> None:
+    text = (
+        f"baseline, linear on {baseline.network}: {context.settings.evaluate.split} top-1 "
+        f"{baseline.top1:.2%} (the model: {signed_points(top1 - baseline.top1)} points)"
+    )
+    context.console.print(text, highlight=False, soft_wrap=True)
 
 
 def _models_of(lake: Lake, settings: Settings) -> Any:  # noqa: ANN401  # JSON

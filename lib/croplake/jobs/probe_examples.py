@@ -35,7 +35,7 @@ from croplake.inference.vectors import (
 )
 from croplake.jobs.context import Job, JobContext
 from croplake.jobs.embed_crops import embed_missing, kept_examples, recipe_of_examples
-from croplake.jobs.probe_baseline import PROBE, evaluated_model
+from croplake.jobs.probe_baseline import PROBE, SameExamples, evaluated_model, has_learned
 from croplake.jobs.probe_network import choose_network
 from croplake.jobs.select_boxes import dataset_labels
 from croplake.summary import titled
@@ -160,9 +160,10 @@ def _measure(
 
 
 def _print(context: JobContext, metrics: Metrics, head: LinearHead, version: int) -> None:
-    dataset = context.settings.dataset.name
-    rows = {f"linear on {context.detail}": metrics.overall}
-    beside = evaluated_model(context, dataset, SPLIT, version)
+    network = str(context.detail)
+    examples = SameExamples(context.lake.reader, context.settings.dataset.name, version)
+    rows = {f"linear on {network}": metrics.overall}
+    beside = evaluated_model(examples, SPLIT)
     if beside is not None:
         rows[beside[0]] = beside[1]
     table = Table()
@@ -180,15 +181,14 @@ def _print(context: JobContext, metrics: Metrics, head: LinearHead, version: int
     told = f"{metrics.num_examples:,} examples"
     if metrics.num_unscored:
         told += f", {metrics.num_unscored:,} more without a vector"
-    is_own = context.detail == f"model:{beside[0]}" if beside else False
     what = (
-        "no baseline, for it is the model's own network"
-        if is_own
+        "no baseline, for the network has learned from these examples"
+        if has_learned(network, examples)
         else "the baseline that a full training must beat"
     )
     context.console.print(
         f"{what}: {SPLIT} top-1 {metrics.top1:.2%} ({told}; "
-        f"penalty {head.strength:g}, {head.num_steps} steps), by {context.detail}",
+        f"penalty {head.strength:g}, {head.num_steps} steps), by {network}",
         highlight=False,
         soft_wrap=True,
     )

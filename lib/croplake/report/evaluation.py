@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from croplake.evaluation.evaluated import Comparison, Evaluated
+from croplake.evaluation.evaluated import Baseline, Comparison, Evaluated
 from croplake.report.gallery import GalleryCrop
 
 
@@ -21,6 +21,7 @@ class EvaluationFigures:
         versions: of every table that was read.
         evaluated: the model, or the ensemble.
         comparison: with another; None where none was asked for.
+        baseline: of the same examples; None where nobody has probed them.
         history: a record an epoch, as training left it; None where there is none.
         mistakes: the most confident mistakes, the worst first.
         only_first: what only the model has right.
@@ -35,6 +36,7 @@ class EvaluationFigures:
     versions: Mapping[str, int]
     evaluated: Evaluated
     comparison: Comparison | None = None
+    baseline: Baseline | None = None
     history: Sequence[Mapping[str, float]] | None = None
     mistakes: Sequence[GalleryCrop] = ()
     only_first: Sequence[GalleryCrop] = ()

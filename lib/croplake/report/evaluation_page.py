@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from croplake.evaluation.evaluated import Comparison, Evaluated
+from croplake.evaluation.evaluated import Baseline, Comparison, Evaluated
 from croplake.evaluation.metrics import Metrics
 from croplake.evaluation.slices import KINDS
 from croplake.evaluation.summary import percent, signed_points
@@ -81,7 +81,7 @@ def evaluation_page(figures: EvaluationFigures) -> str:
         evaluated=evaluated,
         metrics=metrics,
         comparison=comparison,
-        numbers=_numbers(evaluated),
+        numbers=_numbers(evaluated) | _beside(figures.baseline, metrics.top1),
         compared=_compared(comparison) if comparison else {},
         p_value=f"{comparison.p_value:.3g}" if comparison else "",
         categories=_categories(metrics, comparison),
@@ -115,6 +115,16 @@ def _numbers(evaluated: Evaluated) -> dict[str, str]:
     if metrics.num_not_finite:
         found["answers that are no number"] = f"{metrics.num_not_finite:,}"
     return found
+
+
+def _beside(baseline: Baseline | None, top1: float) -> dict[str, str]:
+    """The baseline's figures by name; a training that gains nothing over it was not worth it."""
+    if baseline is None:
+        return {}
+    return {
+        f"baseline's top-1: linear on {baseline.network}": percent(baseline.top1),
+        "top-1 over the baseline, in points": signed_points(top1 - baseline.top1),
+    }
 
 
 def _compared(comparison: Comparison) -> dict[str, tuple[str, str]]:
