@@ -320,7 +320,7 @@ def test_photos_of_the_lake_are_credited_and_none_that_was_forgotten_is_asked_fo
     assert paths == {"red.jpg": "ok"} | {f"{box_id}.jpg": "ok" for box_id in crops}
     page = page_of(small)
     assert page.text.count("CC BY 2.0") == 7
-    assert f"(photo {photo_e})" in page.text
+    assert f"photo {photo_e}" in page.text
     # What was forgotten later goes from the page, the table and the CSV.
     assert main(["lake", "forget", "--conf", small.conf, PHOTO_A, photo_e]) == 0
     said = capsys.readouterr().out

@@ -6,7 +6,7 @@ size at any width. Colours come from the page's stylesheet, by class.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -124,6 +124,22 @@ def draw_bars(
     return Chart(title, as_markup(svg), series if several else (), columns, rows)
 
 
+def draw_counts(key: str, title: str, counts: Mapping[str, int], *, what: str, unit: str) -> Chart:
+    """Draws a bar a name, the most first, each with its share of all.
+
+    Args:
+        key: of this chart in its page.
+        title: what is counted by what.
+        counts: name to count, at least one.
+        what: head of the names' column.
+        unit: head of the counts' column.
+    """
+    total = sum(counts.values())
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    bars = [Bar(name, (num,), f"{num:,} ({share(num, total)})") for name, num in ordered]
+    return draw_bars(key, title, bars, what=what, series=(unit,))
+
+
 def draw_histogram(
     key: str, title: str, bins: Bins, counts: Sequence[int], *, what: str, unit: str
 ) -> Chart:
@@ -166,6 +182,11 @@ def draw_histogram(
         put_text(svg, bins.texts[tick], x=x, y=bottom + 19, kind="tick middle")
     rows = tuple((name, f"{count:,}") for name, count in zip(names, counts, strict=True))
     return Chart(title, as_markup(svg), (), (what, unit), rows)
+
+
+def share(part: int, whole: int) -> str:
+    """A share in percent; of nothing it is a dash."""
+    return f"{part / whole:.1%}" if whole else "–"
 
 
 def short_count(number: float) -> str:

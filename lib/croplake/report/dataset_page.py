@@ -7,7 +7,7 @@ from typing import Final
 
 from croplake import tables as t
 from croplake.catalog.formats import SUBSETS
-from croplake.report.charts import Bar, Chart, draw_bars, draw_histogram
+from croplake.report.charts import Bar, Chart, draw_bars, draw_counts, draw_histogram, share
 from croplake.report.credit import licence_name
 from croplake.report.dataset import (
     ASPECT_RATIOS,
@@ -17,7 +17,7 @@ from croplake.report.dataset import (
     CreditFigures,
     DatasetFigures,
 )
-from croplake.report.page import render, share
+from croplake.report.page import render
 
 _FLAG_VALUES: Final = {"yes": 1, "unknown": -1, "no": 0}
 
@@ -96,7 +96,7 @@ def _charts(figures: DatasetFigures, filled: list[CategoryFigures]) -> dict[str,
         counted["licences"] = ("Photos by licence", "licence", "photos", by_licence)
     for key, (title, what, unit, counts) in counted.items():
         if counts:
-            charts[key] = draw_bars(key, title, _bars(counts), what=what, series=(unit,))
+            charts[key] = draw_counts(key, title, counts, what=what, unit=unit)
     return charts
 
 
@@ -123,11 +123,3 @@ def _licences(credit: CreditFigures) -> dict[str, int]:
     if credit.num_other_licences:
         counts["other licences"] = credit.num_other_licences
     return counts
-
-
-def _bars(counts: Mapping[str, int]) -> list[Bar]:
-    total = sum(counts.values())
-    return [
-        Bar(name, (count,), f"{count:,} ({share(count, total)})")
-        for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    ]

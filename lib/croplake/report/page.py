@@ -32,11 +32,6 @@ def render(template: str, **values: object) -> str:
     return _ENVIRONMENT.get_template(template).render(**values)
 
 
-def share(part: int, whole: int) -> str:
-    """A share in percent; of nothing it is a dash."""
-    return f"{part / whole:.1%}" if whole else "–"
-
-
 def _source(name: str) -> Markup:
     """A file of ours, as it is."""
     return Markup(_LOADER.get_source(_ENVIRONMENT, name)[0].strip())  # noqa: S704
@@ -60,7 +55,7 @@ def _environment() -> Environment:
         "link": safe_link,
         "readable": readable,
     }
-    made.globals |= {"share": share, "croplake_version": __version__, "page_size": CROPS_PER_PAGE}
+    made.globals |= {"croplake_version": __version__, "page_size": CROPS_PER_PAGE}
     return made
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from croplake import tables as t
 from croplake.inference.photos import STATUS_UNSURE
-from croplake.report.charts import Bar, Chart, draw_bars
-from croplake.report.page import render, share
+from croplake.report.charts import Chart, draw_counts
+from croplake.report.page import render
 from croplake.report.predictions import PredictionFigures
 
 
@@ -37,15 +37,7 @@ def _charts(figures: PredictionFigures, failed: Mapping[str, int]) -> dict[str, 
         "failures": ("Photos without a category by status", "status", failed),
     }
     return {
-        key: draw_bars(key, title, _bars(counts), what=what, series=("photos",))
+        key: draw_counts(key, title, counts, what=what, unit="photos")
         for key, (title, what, counts) in counted.items()
         if counts
     }
-
-
-def _bars(counts: Mapping[str, int]) -> list[Bar]:
-    total = sum(counts.values())
-    return [
-        Bar(name, (count,), f"{count:,} ({share(count, total)})")
-        for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    ]

@@ -46,6 +46,11 @@ class AskedPhoto:
         """The picture as a `data:` address."""
         return data_address(self.jpeg)
 
+    @property
+    def alt(self) -> str:
+        """What a screen reader says in the picture's place."""
+        return f"The photo that was asked for, {self.name}"
+
 
 @dataclass(frozen=True)
 class SimilarFigures:

@@ -4,7 +4,7 @@
 function addPages(list) {
   const items = [...list.children];
   const size = Number(list.dataset.pageSize);
-  const noun = list.dataset.noun ?? "crops";
+  const noun = list.dataset.noun;
   if (items.length <= size) return;
   const bar = document.createElement("div");
   bar.className = "pager";
