@@ -1,11 +1,6 @@
-"""A page loads nothing, is made of proper parts, and takes nothing from data but text."""
+"""The page about a dataset says what its figures are, and whose its crops are."""
 
 from __future__ import annotations
-
-import base64
-import hashlib
-import itertools
-import re
 
 import pytest
 
@@ -14,9 +9,7 @@ from croplake.report.dataset import Author, CreditFigures
 from croplake.report.dataset_page import dataset_page
 from croplake.report.gallery import address_bytes, fit_galleries
 from tests.html_page import Page, parse_page
-from tests.unit.dataset_figures import CC_BY, HANDLER, HOSTILE, SCRIPT, crop, dataset_figures
-
-LOADS = {"src", "srcset", "data", "action", "formaction", "poster", "background", "ping", "style"}
+from tests.unit.dataset_figures import CC_BY, HANDLER, SCRIPT, crop, dataset_figures
 
 
 @pytest.fixture(scope="module")
@@ -24,62 +17,9 @@ def page() -> Page:
     return parse_page(dataset_page(dataset_figures()))
 
 
-def test_nothing_on_the_page_leads_to_a_request(page: Page) -> None:
-    ids = {element["id"] for element in page.elements if element["id"]}
-    links = 0
-    for element in page.elements:
-        for name, value in element.attributes.items():
-            assert not name.startswith("on"), element
-            if element.tag == "img" and name == "src":
-                assert re.fullmatch(r"data:image/jpeg;base64,[\w+/=]+", value or "")
-                base64.b64decode((value or "").partition(",")[2], validate=True)
-            elif name == "href":
-                if element.tag == "link":
-                    assert (element["rel"], value) == ("icon", "data:,")
-                elif (value or "").startswith("#"):
-                    assert element.tag == "a"
-                    assert (value or "")[1:] in ids
-                else:
-                    links += 1
-                    assert element.tag == "a"
-                    assert (value or "").startswith("https://")
-                    assert element["rel"] == "noopener noreferrer"
-            else:
-                assert name not in LOADS, element
-                assert not name.startswith("xlink"), element
-    assert links > 70
-    (style,) = page.all("style")
-    assert "url(" not in style.text
-    assert "@import" not in style.text
-
-
-def test_the_policy_lets_only_the_pages_own_style_and_script_run(page: Page) -> None:
-    (style,), (script,) = page.all("style"), page.all("script")
-    (policy,) = [
-        element["content"]
-        for element in page.all("meta")
-        if element["http-equiv"] == "Content-Security-Policy"
-    ]
-    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
-    digests = {
-        name: base64.b64encode(hashlib.sha256(element.text.encode()).digest()).decode()
-        for name, element in (("style-src", style), ("script-src", script))
-    }
-    assert rules == {
-        "default-src": "'none'",
-        "img-src": "data:",
-        "base-uri": "'none'",
-        "form-action": "'none'",
-        **{name: f"'sha256-{digest}'" for name, digest in digests.items()},
-    }
-
-
-def test_what_data_says_is_text_and_its_addresses_lead_to_the_web_or_nowhere(page: Page) -> None:
+def test_what_data_says_is_text_in_charts_tables_and_pictures(page: Page) -> None:
     assert page.text.count(SCRIPT) >= 6  # a category, a title, a licence, in charts and tables
     assert page.text.count(HANDLER) == 2
-    addresses = {element["href"] for element in page.all("a")}
-    assert not addresses & {*HOSTILE.values()}
-    assert CC_BY in addresses
     (alt,) = [e["alt"] for e in page.all("img") if e["alt"].startswith(SCRIPT)]
     assert alt.endswith(f"by {HANDLER}")
 
@@ -175,27 +115,6 @@ def test_space_around_a_title_is_left_out() -> None:
     page = parse_page(dataset_page(dataset_figures(galleries=galleries, duplicates=None)))
     texts = [element.text for element in page.all("a")]
     assert "A  pear" in texts
-
-
-def test_headings_landmarks_and_tables_are_what_a_screen_reader_needs(page: Page) -> None:
-    (html,) = page.all("html")
-    assert html["lang"] == "en"
-    assert [element.text for element in page.all("title") if "svg" not in element.inside] == [
-        "Dataset fruit – croplake"
-    ]
-    levels = [int(element.tag[1]) for element in page.all("h1", "h2", "h3", "h4")]
-    assert levels[0] == 1
-    assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
-    assert [len(page.all(tag)) for tag in ("main", "nav", "header", "footer")] == [1, 1, 1, 1]
-    ids = [element["id"] for element in page.elements if element["id"]]
-    assert len(ids) == len(set(ids))
-    assert len(page.all("caption")) == len(page.all("table")) > 8
-    assert all(element["scope"] in ("row", "col") for element in page.all("th"))
-    for svg in page.all("svg"):
-        if svg["aria-hidden"] != "true":
-            assert svg["role"] == "img"
-            assert {svg["aria-labelledby"], svg["aria-describedby"]} <= set(ids)
 
 
 def test_the_figures_are_on_the_page(page: Page) -> None:
