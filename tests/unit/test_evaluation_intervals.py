@@ -16,6 +16,7 @@ from croplake.evaluation.intervals import (
     mcnemar_p,
     percentile_interval,
     resample_top1,
+    wilson_interval,
 )
 
 
@@ -95,3 +96,23 @@ def test_mcnemar_of_known_cases() -> None:
     assert mcnemar_p(5, 15) == pytest.approx(0.04139, abs=1e-5)  # as SciPy's binomtest has it
     assert mcnemar_p(0, 2000) == 0.0
     assert mcnemar_p(100_000, 100_001) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("num_right", "num", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilsons_interval_is_newcombes(num_right: int, num: int, low: float, high: float) -> None:
+    """Source: Newcombe, Statistics in Medicine 17 (1998), table I, method 3."""
+    assert wilson_interval(num_right, num) == pytest.approx((low, high), abs=5e-5)
+    mirrored = wilson_interval(num - num_right, num)
+    assert mirrored == pytest.approx((1 - high, 1 - low), abs=5e-5)
+
+
+def test_of_no_example_there_is_no_interval() -> None:
+    assert all(math.isnan(end) for end in wilson_interval(0, 0))

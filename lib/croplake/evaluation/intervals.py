@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -76,6 +77,25 @@ def percentile_interval(values: Floats) -> Interval:
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return Interval(float(low), float(high))
+
+
+def wilson_interval(num_right: int, num: int) -> Interval:
+    """Wilson's 95 % interval of a share, for parts too small to be drawn anew.
+
+    Args:
+        num_right: how many are right.
+        num: of how many, which are taken as independent of each other.
+
+    Returns:
+        The interval; NaN to NaN where there are none.
+    """
+    if not num:
+        return Interval(math.nan, math.nan)
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    share, spread = num_right / num, z * z / num
+    middle = (share + spread / 2) / (1 + spread)
+    half = math.sqrt(spread * share * (1 - share) + spread * spread / 4) / (1 + spread)
+    return Interval(max(0.0, middle - half), min(1.0, middle + half))
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:
