@@ -35,6 +35,9 @@ def test_a_photo_has_its_guesses_its_name_and_the_credit_that_is_known() -> None
     figures = found.all("figure")
     first = " ".join(next(f.text for f in figures if "Pear 5.jpg" in f.text).split())
     assert first == "Pear 0.75 Pear 5.jpg Hat 0.20 Shoe 0.04"
+    sure = page(galleries={"Pear": [shown("Pear", 1, guesses=[("Pear", 0.996), ("Hat", 0.004)])]})
+    assert "Pear 1.00 Pear 1.jpg" in sure.text
+    assert "Hat" not in sure.text
     (credited,) = [f.text for f in figures if "00000000000000ff" in f.text]
     assert "by " in credited
     alts = [image["alt"] for image in found.all("img")]

@@ -17,7 +17,7 @@ from markupsafe import Markup
 MAX_BARS: Final = 40
 """Bars that are drawn; the table has all."""
 
-_BAR_ROW_PX: Final = 34
+_BAR_ROW_PX: Final = 40
 _MAX_NAME_CHARS: Final = 36
 PLOT_TOP_PX, PLOT_PX, AXIS_PX = 10, 160, 26
 PLOT_LEFT: Final = 12.0
@@ -67,14 +67,14 @@ class Chart:
     Attributes:
         title: what is counted by what.
         svg: the drawing, to be put into the page as it is.
-        series: names of the colours, where there are several.
+        legend: where there are several series, their names by the class that draws them.
         columns: heads of the table.
         rows: of the table, the first cell names its row.
     """
 
     title: str
     svg: Markup
-    series: tuple[str, ...]
+    legend: Mapping[str, str]
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
@@ -121,7 +121,8 @@ def draw_bars(
         )
         for bar in bars
     )
-    return Chart(title, as_markup(svg), series if several else (), columns, rows)
+    legend = {f"series-{index}": name for index, name in enumerate(series)} if several else {}
+    return Chart(title, as_markup(svg), legend, columns, rows)
 
 
 def draw_counts(key: str, title: str, counts: Mapping[str, int], *, what: str, unit: str) -> Chart:
@@ -181,7 +182,7 @@ def draw_histogram(
         ET.SubElement(svg, "line", {"class": "axis", **marks})
         put_text(svg, bins.texts[tick], x=x, y=bottom + 19, kind="tick middle")
     rows = tuple((name, f"{count:,}") for name, count in zip(names, counts, strict=True))
-    return Chart(title, as_markup(svg), (), (what, unit), rows)
+    return Chart(title, as_markup(svg), {}, (what, unit), rows)
 
 
 def share(part: int, whole: int) -> str:

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Final
 
 import numpy as np
 
 from croplake.evaluation.evaluated import Baseline, Comparison, Evaluated
+from croplake.evaluation.intervals import Interval, wilson_interval
 from croplake.evaluation.metrics import Metrics
 from croplake.evaluation.slices import KINDS
 from croplake.evaluation.summary import percent, signed_points
-from croplake.report.charts import Bar, Chart, draw_bars
+from croplake.report.charts import Bar, Bins, Chart, draw_bars, draw_histogram, share
 from croplake.report.evaluation import EvaluationFigures
 from croplake.report.lines import draw_lines, draw_reliability
 from croplake.report.page import render
 
 MAX_IN_TABLE: Final = 25
 """Categories up to which the confusion matrix is a table."""
+MAX_CONFUSED: Final = 20
+"""Of more categories, those that the table has: the most often confused, beside all others."""
 MAX_PAIRS: Final = 40
 _PAIRS_BESIDE_TABLE: Final = 12
 MAX_WORST: Final = 15
+MIN_EXAMPLES: Final = 10
+"""Of fewer a category's F1 is little but chance: the worst are looked for among the others."""
 _SHADES: Final = 5
 _CURVES: Final = {
     "loss": ("Loss by epoch", {"training": "loss", "validation": "validation_loss"}),
@@ -44,7 +49,7 @@ class CategoryRow:
     precision: str
     recall: str
     f1: str
-    support: str
+    support: int
     taken_for: str | None
     difference: str
 
@@ -60,12 +65,22 @@ class PairRow:
 
 
 @dataclass(frozen=True)
+class MatrixRow:
+    """A true category, its cells with their shades, and its guesses that no column has."""
+
+    name: str
+    cells: list[tuple[str, int]]
+    num_other: int
+
+
+@dataclass(frozen=True)
 class SliceRow:
     """A slice's figures as text."""
 
     value: str
     num: str
     top1: str
+    interval: str
     loss: str
     macro_f1: str
     other_top1: str
@@ -75,6 +90,7 @@ def evaluation_page(figures: EvaluationFigures) -> str:
     """Lays out all figures of a model as one HTML page."""
     evaluated, comparison = figures.evaluated, figures.comparison
     metrics = evaluated.metrics
+    categories = _categories(metrics, comparison)
     return render(
         "evaluation.html",
         figures=figures,
@@ -84,16 +100,17 @@ def evaluation_page(figures: EvaluationFigures) -> str:
         numbers=_numbers(evaluated) | _beside(figures.baseline, metrics.top1),
         compared=_compared(comparison) if comparison else {},
         p_value=f"{comparison.p_value:.3g}" if comparison else "",
-        categories=_categories(metrics, comparison),
+        categories=categories,
+        worst=_worst(categories),
+        min_examples=MIN_EXAMPLES,
         changes=_changes(comparison) if comparison else [],
         pairs=_pairs(metrics),
-        matrix=_matrix(metrics) if len(metrics.categories) <= MAX_IN_TABLE else None,
+        matrix=_matrix(metrics, _in_matrix(metrics)),
         png=_png_address(figures.confusion_png),
         slices=_slices(evaluated, comparison),
         charts=_charts(figures),
-        percent=percent,
+        has_phases=bool(_phase_starts(figures.history or ())),
         signed=signed_points,
-        max_worst=MAX_WORST,
     )
 
 
@@ -101,7 +118,7 @@ def _numbers(evaluated: Evaluated) -> dict[str, str]:
     metrics, interval = evaluated.metrics, evaluated.interval
     found = {
         "top-1": percent(metrics.top1),
-        "its 95 % interval": f"{100 * interval.low:.1f}–{100 * interval.high:.1f}%",
+        "top-1, 95 % interval": _interval(interval),
         f"top-{min(5, len(metrics.categories))}": percent(metrics.top5),
         "macro F1": _number(metrics.macro_f1),
         "loss": _number(metrics.loss),
@@ -147,7 +164,7 @@ def _categories(metrics: Metrics, comparison: Comparison | None) -> list[Categor
                 precision=_number(metrics.precision[index]),
                 recall=_number(metrics.recall[index]),
                 f1=_number(metrics.f1[index]),
-                support=f"{metrics.support[index]:,}",
+                support=int(metrics.support[index]),
                 taken_for=metrics.categories[worst] if mistakes[worst] else None,
                 difference=_signed(float(differences[index])),
             )
@@ -155,47 +172,74 @@ def _categories(metrics: Metrics, comparison: Comparison | None) -> list[Categor
     return rows
 
 
-def _changes(comparison: Comparison) -> list[tuple[str, str]]:
+def _worst(categories: Sequence[CategoryRow]) -> list[CategoryRow]:
+    """The categories to look at first; none where the table of all is short."""
+    if len(categories) <= MAX_WORST:
+        return []
+    return [row for row in categories if row.support >= MIN_EXAMPLES][:MAX_WORST]
+
+
+def _changes(comparison: Comparison) -> list[tuple[str, str, int]]:
     """The categories whose F1 differs most, the first's gains before its losses."""
     differences = comparison.f1_differences
     known = np.flatnonzero(np.nan_to_num(differences))
     order = known[np.argsort(-differences[known], kind="stable")]
     if len(order) > 2 * MAX_WORST:
         order = np.concatenate([order[:MAX_WORST], order[-MAX_WORST:]])
-    names = comparison.first.metrics.categories
-    return [(names[index], _signed(float(differences[index]))) for index in order]
+    metrics = comparison.first.metrics
+    return [
+        (metrics.categories[i], _signed(float(differences[i])), int(metrics.support[i]))
+        for i in order
+    ]
+
+
+def _confused(metrics: Metrics) -> Iterator[tuple[int, int]]:
+    """True category and guess of every kind of mistake, the most frequent first."""
+    mistakes = metrics.confusion.copy()
+    np.fill_diagonal(mistakes, 0)
+    flat = np.argsort(-mistakes, axis=None, kind="stable")[: np.count_nonzero(mistakes)]
+    for row, column in zip(*np.unravel_index(flat, mistakes.shape), strict=True):
+        yield int(row), int(column)
 
 
 def _pairs(metrics: Metrics) -> list[PairRow]:
     """What was most often taken for what."""
-    mistakes = metrics.confusion.copy()
-    np.fill_diagonal(mistakes, 0)
-    at_most = _PAIRS_BESIDE_TABLE if len(mistakes) <= MAX_IN_TABLE else MAX_PAIRS
-    flat = np.argsort(-mistakes, axis=None, kind="stable")[:at_most]
+    at_most = _PAIRS_BESIDE_TABLE if len(metrics.categories) <= MAX_IN_TABLE else MAX_PAIRS
     rows = []
-    for row, column in zip(*np.unravel_index(flat, mistakes.shape), strict=True):
-        num = int(mistakes[row, column])
-        if num:
-            share = percent(num / int(metrics.support[row]))
-            names = metrics.categories[row], metrics.categories[column]
-            rows.append(PairRow(*names, f"{num:,}", share))
+    for row, column in islice(_confused(metrics), at_most):
+        num = int(metrics.confusion[row, column])
+        of_all = percent(num / int(metrics.support[row]))
+        names = metrics.categories[row], metrics.categories[column]
+        rows.append(PairRow(*names, f"{num:,}", of_all))
     return rows
 
 
-def _matrix(metrics: Metrics) -> list[tuple[str, list[tuple[str, int]]]]:
-    """Of each true category the counts, each with its shade, 0 for none."""
-    shares = metrics.confusion / np.maximum(metrics.support, 1)[:, None]
-    shades = np.ceil(shares * _SHADES).astype(int)
-    return [
-        (
-            name,
-            [
-                (f"{num:,}", int(shade))
-                for num, shade in zip(metrics.confusion[row], shades[row], strict=True)
-            ],
-        )
-        for row, name in enumerate(metrics.categories)
-    ]
+def _in_matrix(metrics: Metrics) -> list[int]:
+    """The categories that the matrix has room for: all, or those most taken for each other."""
+    if len(metrics.categories) <= MAX_IN_TABLE:
+        return [*range(len(metrics.categories))]
+    chosen: dict[int, None] = {}
+    for pair in _confused(metrics):
+        if len(chosen.keys() | pair) <= MAX_CONFUSED:
+            chosen |= dict.fromkeys(pair)
+        if len(chosen) == MAX_CONFUSED:
+            break
+    return [*chosen]
+
+
+def _matrix(metrics: Metrics, chosen: Sequence[int]) -> list[MatrixRow]:
+    """Of each chosen category the counts, each with its shade, 0 for none."""
+    rows = []
+    for row in chosen:
+        counts = metrics.confusion[row, chosen]
+        support = int(metrics.support[row])
+        shades = np.ceil(counts / max(support, 1) * _SHADES).astype(int)
+        cells = [
+            (f"{num:,}" if num else "", int(shade))
+            for num, shade in zip(counts, shades, strict=True)
+        ]
+        rows.append(MatrixRow(metrics.categories[row], cells, support - int(counts.sum())))
+    return rows
 
 
 def _png_address(png: bytes | None) -> str | None:
@@ -212,6 +256,7 @@ def _slices(evaluated: Evaluated, comparison: Comparison | None) -> dict[str, li
             value=value,
             num=f"{part.num_examples:,}",
             top1=percent(part.top1),
+            interval=_interval(wilson_interval(int(part.confusion.trace()), part.num_examples)),
             loss=_number(part.loss),
             macro_f1=_number(part.macro_f1),
             other_top1=percent(other.top1) if other else "–",
@@ -224,10 +269,24 @@ def _charts(figures: EvaluationFigures) -> dict[str, Chart]:
     evaluated = figures.evaluated
     calibration = evaluated.metrics.calibration
     title = "How often guesses are right, by their probability"
-    charts = {"reliability": draw_reliability("reliability", title, calibration)}
+    charts = {
+        "reliability": draw_reliability("reliability", title, calibration),
+        "confidences": draw_histogram(
+            "confidences",
+            "Examples by the probability of the best guess",
+            _probability_bins(len(calibration.counts)),
+            calibration.counts.tolist(),
+            what="probability",
+            unit="examples",
+        ),
+    }
     mistakes = evaluated.mistakes
     if mistakes is not None and mistakes.counts:
-        bars = [Bar(_steps(n), (num,), f"{num:,}") for n, num in mistakes.counts.items()]
+        total = sum(mistakes.counts.values())
+        bars = [
+            Bar(_steps(n), (num,), f"{num:,} ({share(num, total)})")
+            for n, num in mistakes.counts.items()
+        ]
         title = "Mistakes by distance in the class hierarchy"
         charts["distances"] = draw_bars(
             "distances", title, bars, what="distance", series=("mistakes",)
@@ -235,13 +294,15 @@ def _charts(figures: EvaluationFigures) -> dict[str, Chart]:
     return charts | _curves(figures.history or ())
 
 
+def _probability_bins(num: int) -> Bins:
+    """Equally wide bins of a probability, a few of whose edges are named."""
+    edges = tuple(place / num for place in range(1, num))
+    return Bins(edges, tuple(f"{edge:.0%}" for edge in edges), tuple(range(2, num - 1, 3)))
+
+
 def _curves(history: Sequence[Mapping[str, float]]) -> dict[str, Chart]:
     """What training has recorded; a series, or a chart, that it has not is left out."""
-    marks = [
-        round(now["epoch"])
-        for before, now in pairwise(history)
-        if "epoch" in now and now.get("phase", 1) != before.get("phase", 1)
-    ]
+    marks = _phase_starts(history)
     charts: dict[str, Chart] = {}
     for key, (title, names) in _CURVES.items():
         series: dict[str, dict[int, float]] = {}
@@ -266,6 +327,15 @@ def _curves(history: Sequence[Mapping[str, float]]) -> dict[str, Chart]:
     return charts
 
 
+def _phase_starts(history: Sequence[Mapping[str, float]]) -> list[int]:
+    """The epochs that begin a phase, but for the first."""
+    return [
+        round(now["epoch"])
+        for before, now in pairwise(history)
+        if "epoch" in now and now.get("phase", 1) != before.get("phase", 1)
+    ]
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
@@ -276,6 +346,12 @@ def _steps(number: int) -> str:
 
 def _short(value: float) -> str:
     return f"{value:.3g}"
+
+
+def _interval(interval: Interval) -> str:
+    if math.isnan(interval.low):
+        return "–"
+    return f"{100 * interval.low:.1f}–{100 * interval.high:.1f}%"
 
 
 def _number(value: float) -> str:

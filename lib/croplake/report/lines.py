@@ -23,9 +23,9 @@ from croplake.report.charts import (
 )
 
 _BOTTOM_PX: Final = PLOT_TOP_PX + PLOT_PX
-_RIGHT: Final = 4.0
+_RIGHT: Final = 6.0
 """Percent of the width that the last tick's text may take."""
-_MAX_DOTS: Final = 60
+_MAX_DOTS: Final = 25
 _MAX_TICKS: Final = 8
 _ROUND: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
 
@@ -75,22 +75,23 @@ def draw_lines(
     for mark in marks:
         x = across(mark - 0.5)
         put_line(svg, "axis", x=(x, x), y=(PLOT_TOP_PX, _BOTTOM_PX))
-    step = math.ceil(len(places) / _MAX_TICKS)
-    for place in places[::step]:
+    step = _round_up(math.ceil(len(places) / _MAX_TICKS))
+    for place in (place for place in places if place % step == 0):
         put_text(svg, str(place), x=f"{across(place):.2f}%", y=_BOTTOM_PX + 19, kind="tick middle")
     for index, (name, points) in enumerate(lines.items()):
         dots = [(across(place), _down(value, top)) for place, value in points.items()]
         for (x1, y1), (x2, y2) in pairwise(dots):
             put_line(svg, f"stroke-{index}", x=(x1, x2), y=(y1, y2))
-        if len(places) <= _MAX_DOTS:
-            for (x, y), (place, value) in zip(dots, points.items(), strict=True):
-                text = f"{name}, {what} {place}: {in_words(value)}"
-                _put_dot(svg, f"series-{index}", x, y, text)
+        # The dots, full or hollow, tell lines apart where colours do not.
+        shown = [*zip(dots, points.items(), strict=True)][:: math.ceil(len(places) / _MAX_DOTS)]
+        for (x, y), (place, value) in shown:
+            _put_dot(svg, f"dot-{index}", x, y, f"{name}, {what} {place}: {in_words(value)}")
     rows = tuple(
         (str(place), *(_cell(points.get(place), in_words) for points in lines.values()))
         for place in places
     )
-    return Chart(title, as_markup(svg), tuple(lines), (what, *lines), rows)
+    legend = {f"dot-{index}": name for index, name in enumerate(lines)}
+    return Chart(title, as_markup(svg), legend, (what, *lines), rows)
 
 
 def draw_reliability(key: str, title: str, calibration: Calibration) -> Chart:
@@ -127,8 +128,8 @@ def draw_reliability(key: str, title: str, calibration: Calibration) -> Chart:
         x = f"{PLOT_LEFT + share * (100 - PLOT_LEFT - _RIGHT):.2f}%"
         put_text(svg, f"{share:.0%}", x=x, y=_BOTTOM_PX + 19, kind="tick middle")
     columns = ("probability of the best guess", "examples", "mean probability", "right")
-    series = ("share of guesses that are right", "what their probability says")
-    return Chart(title, as_markup(svg), series, columns, tuple(rows))
+    legend = {"series-0": "share that is right", "stroke-1": "what their probability says"}
+    return Chart(title, as_markup(svg), legend, columns, tuple(rows))
 
 
 def _draw_grid(svg: ET.Element, top: float, in_words: Callable[[float], str]) -> None:
