@@ -1,4 +1,4 @@
-"""Two workers with batches of B are one worker with batches of 2B."""
+"""Two workers with batches of B are one worker with batches of 2B, even if one is odd."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ TRAIN_ON_ARRAYS = """
 import json, sys
 import numpy as np, tensorflow as tf
 from croplake.conf import TrainConf
+from croplake.errors import SettingsError
 from croplake.training.loop import Data, train_classifier
 
 conf = TrainConf.model_validate_json(sys.argv[1])
 worker, num_workers = int(sys.argv[2]), int(sys.argv[3])
-is_contrary = len(sys.argv) > 4
+oddity = sys.argv[4] if worker else ""
 rng = np.random.default_rng(3)
 squares = rng.integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
 labels = rng.integers(0, 3, 64).astype(np.int32)
@@ -43,7 +44,7 @@ def validation():
 
 
 strategy = tf.distribute.MultiWorkerMirroredStrategy()
-if is_contrary and worker:
+if oddity == "stops":
     # A worker that would decide otherwise than the first: it would stop at once.
     from croplake.training import loop
     from croplake.training.decisions import Decision
@@ -51,15 +52,21 @@ if is_contrary and worker:
     loop.decide = lambda conf, progress, loss: (
         own(conf, progress, loss)[0], Decision(False, True, 1.0)
     )
+if oddity == "other weights":
+    conf = conf.model_copy(update={"seed": conf.seed + 1})
 data = Data(lambda epoch: batches(labels), 64 // (size * num_workers), 64, validation)
-trained = train_classifier(strategy, conf, data, num_classes=3, worker_index=worker)
+try:
+    trained = train_classifier(strategy, conf, data, num_classes=3, worker_index=worker)
+except SettingsError as error:
+    print(json.dumps({"error": str(error)}))
+    sys.exit()
 weights = [float(np.abs(weight).sum()) for weight in trained.model.get_weights()]
 print(json.dumps({"history": trained.history, "weights": weights, "epoch": trained.epoch}))
 """
 
 
-def train_on_arrays(conf: TrainConf, num_workers: int, *further: str) -> list[dict[str, Any]]:
-    """What every worker answers; each is a process of one thread."""
+def train_on_arrays(conf: TrainConf, num_workers: int, oddity: str = "") -> list[dict[str, Any]]:
+    """What every worker answers; each is a process, and the oddity is the second one's."""
     ports = [reserve_port() for _ in range(num_workers)]
     addresses = [f"127.0.0.1:{port.getsockname()[1]}" for port in ports]
     for port in ports:
@@ -73,7 +80,7 @@ def train_on_arrays(conf: TrainConf, num_workers: int, *further: str) -> list[di
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "GRPC_VERBOSITY": "ERROR",
         }
-        arguments = (conf.model_dump_json(), str(worker), str(num_workers), *further)
+        arguments = (conf.model_dump_json(), str(worker), str(num_workers), oddity)
         command = [sys.executable, "-c", TRAIN_ON_ARRAYS, *arguments]
         processes.append(
             subprocess.Popen(
@@ -157,8 +164,18 @@ def test_two_workers_lose_as_one_of_twice_the_batch(trainable: str, rate: float)
 def test_the_first_worker_decides_for_one_that_would_stop() -> None:
     phase = {"trainable": "head", "epochs": 3, "learning_rate": 1e-3}
     conf = conf_of(phase, 8, weights="imagenet", early_stopping={"patience": 2}, schedule="plateau")
-    first, second = train_on_arrays(conf, 2, "--contrary")
+    first, second = train_on_arrays(conf, 2, "stops")
     assert [record["epoch"] for record in second["history"]] == [1, 2, 3]
     assert first["weights"] == second["weights"]
     assert first["epoch"] == second["epoch"] == 3
     assert [r["learning_rate"] for r in second["history"]] == pytest.approx([1e-3] * 3)
+
+
+def test_initial_weights_that_differ_end_all_workers_with_the_same_error() -> None:
+    phase = {"trainable": "all", "epochs": 1}
+    answers = train_on_arrays(conf_of(phase, 8, weights="none"), 2, "other weights")
+    said = (
+        "train.weights: none: 1 of 2 workers differ from the first; expected the same file for "
+        "each, and machines of one kind"
+    )
+    assert answers == [{"error": said}] * 2

@@ -62,10 +62,7 @@ def make_base(
 
 @contextmanager
 def one_download() -> Iterator[None]:
-    """Processes on one machine share Keras' cache: one downloads, the others find the file.
-
-    Not to be held in the scope of a strategy: workers there wait for each other at every variable.
-    """
+    """Processes on one machine share Keras' cache: one downloads, the others find the file."""
     before = socket.getdefaulttimeout()
     with ExitStack() as held:
         # Beside the files: workers have temporary folders of their own, but share these. A cache

@@ -7,6 +7,7 @@ worker and many run the same code; a worker has one replica.
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from croplake.conf import PhaseConf, TrainConf
 from croplake.errors import InputDataError, SettingsError
 from croplake.training.checkpoints import Arrays, Checkpoint, Checkpoints
 from croplake.training.decisions import Decision, Progress, decide
-from croplake.training.network import build_classifier, choose_trainable, download_weights
+from croplake.training.network import build_classifier, choose_trainable
 from croplake.training.precision import LossScale, choose_precision
 from croplake.training.steps import Batch, Exchange, Steps
 from croplake.training.training_copy import copy_for_training
@@ -94,13 +95,17 @@ def train_classifier(
         The model and the history.
 
     Raises:
-        SettingsError: something is decided by a validation loss, and there is no such split.
+        SettingsError: something is decided by a validation loss, and there is no such split; the
+            initial weights cannot be read, do not fit, or are others on another worker.
+        IncompleteError: the ImageNet weights could not be downloaded.
         InputDataError: an example's picture cannot be decoded.
     """
     keras.utils.set_random_seed(conf.seed % 2**32)
     exchange = Exchange(strategy, worker_index)
     precision = choose_precision(conf)
-    exchange.require_same(_PRECISIONS.index(precision), "train.precision: auto")
+    exchange.require_same(
+        _PRECISIONS.index(precision), "train.precision: auto", "machines of one kind"
+    )
     _require_validation(conf, data)
     is_alone = strategy.num_replicas_in_sync == 1
     if conf.xla and conf.learns_batch_norm and not is_alone:
@@ -108,9 +113,13 @@ def train_classifier(
             "train.xla: BatchNorm that learns is exchanged between the workers, which XLA cannot "
             "compile; set train.xla: false, or train.num_workers: 1"
         )
-    download_weights(conf)
+    saved = build_classifier(conf, num_classes)
+    exchange.require_same(
+        _checksum(saved.get_weights()),
+        f"train.weights: {conf.weights}",
+        "the same file for each, and machines of one kind",
+    )
     with strategy.scope():
-        saved = build_classifier(conf, num_classes)
         model = copy_for_training(
             saved,
             shares_batch_norm=conf.learns_batch_norm and not is_alone,
@@ -122,6 +131,13 @@ def train_classifier(
     saved.set_weights(model.get_weights())
     choose_trainable(saved, conf, conf.phases[-1])
     return Trained(saved, training.history, training.progress.weights_epoch)
+
+
+def _checksum(weights: Arrays) -> int:
+    checksum = 0
+    for weight in weights:
+        checksum = zlib.crc32(weight.tobytes(), checksum)
+    return checksum
 
 
 def _require_validation(conf: TrainConf, data: Data) -> None:

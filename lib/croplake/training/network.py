@@ -6,6 +6,7 @@ The saved model is whole: it takes RGB pictures of any size as they are, and loa
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, Final
 
 import keras
@@ -31,6 +32,9 @@ thousands, more than a small dataset has."""
 
 def build_classifier(conf: TrainConf, num_classes: int) -> keras.Model:
     """Builds the classifier with its initial weights, and lets learn what learns first.
+
+    Not in the scope of a strategy: workers there wait for each other at every variable, and what
+    one of them cannot download or read would keep the others waiting.
 
     Args:
         conf: base, width, input size, weights, phases.
@@ -72,29 +76,16 @@ def build_classifier(conf: TrainConf, num_classes: int) -> keras.Model:
     return model
 
 
-def download_weights(conf: TrainConf) -> None:
-    """Brings ImageNet weights, where they are asked for, into Keras' cache on this machine.
-
-    Before a strategy's scope is entered: see `one_download`.
-
-    Raises:
-        SettingsError: the pictures are too small for the base.
-        IncompleteError: the weights could not be downloaded.
-    """
-    if conf.weights == "imagenet":
-        with one_download():
-            _make_base(conf)
-
-
 def _make_base(conf: TrainConf) -> Any:  # noqa: ANN401  # keras is untyped
     from_imagenet = conf.weights == "imagenet"
-    return make_base(
-        conf.base,
-        weights="imagenet" if from_imagenet else None,
-        side_px=conf.input_side_px,
-        alpha=conf.alpha,
-        asked="train.weights: imagenet" if from_imagenet else "train.base",
-    )
+    with one_download() if from_imagenet else nullcontext():
+        return make_base(
+            conf.base,
+            weights="imagenet" if from_imagenet else None,
+            side_px=conf.input_side_px,
+            alpha=conf.alpha,
+            asked="train.weights: imagenet" if from_imagenet else "train.base",
+        )
 
 
 def check_phase(model: keras.Model, phase: PhaseConf) -> None:

@@ -79,8 +79,13 @@ class Exchange:
         own = values if self.is_first else [0.0] * len(values)
         return [float(value) for value in self.add_up(own)]
 
-    def require_same(self, value: int, what: str) -> None:
+    def require_same(self, value: int, what: str, expected: str) -> None:
         """Makes sure that all workers have the first one's number.
+
+        Args:
+            value: this worker's.
+            what: is compared, for the error.
+            expected: what makes it the same, for the error.
 
         Raises:
             SettingsError: one has another; on every worker.
@@ -90,7 +95,7 @@ class Exchange:
         if num_other:
             raise SettingsError(
                 f"{what}: {num_other:.0f} of {self._strategy.num_replicas_in_sync} workers differ "
-                "from the first; expected machines of one kind"
+                f"from the first; expected {expected}"
             )
 
 
