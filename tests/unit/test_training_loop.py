@@ -28,8 +28,9 @@ from croplake.training.feeding import feed  # noqa: E402
 from croplake.training.loop import Data, EpochRecord, Trained, train_classifier  # noqa: E402
 from croplake.training.network import BASE  # noqa: E402
 from croplake.training.precision import LossScale  # noqa: E402
-from croplake.training.steps import batch_sums, weighted_loss  # noqa: E402
+from croplake.training.steps import Steps, batch_sums, weighted_loss  # noqa: E402
 from croplake.training.stream import Shard  # noqa: E402
+from croplake.training.training_copy import copy_for_training  # noqa: E402
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -447,21 +448,38 @@ def first_batch() -> Any:  # noqa: ANN401
     return SQUARES[:8], ROW_LABELS[:8], np.ones(8, np.float32)
 
 
-@pytest.mark.usefixtures("tiny")
-def test_half_precision_leaves_out_a_step_without_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    scales: list[float] = []
-    unscaled = LossScale.unscaled
+@pytest.mark.usefixtures("lively")
+def test_half_precision_leaves_out_a_step_without_a_number_as_if_it_had_not_been() -> None:
+    """Weights, Adam's memory and count of steps, BatchNorm's averages; then it goes on."""
+    conf = conf_with(1, precision="mixed_float16")
+    model = copy_for_training(loop.build_classifier(conf, 3), precision=conf.precision)
+    optimizer = keras.optimizers.Adam(0.01)
+    optimizer.build(model.trainable_variables)
+    scale = LossScale(scales=True)
+    steps = Steps(
+        tf.distribute.get_strategy(),
+        model,
+        optimizer,
+        scale,
+        label_smoothing=0.0,
+        class_weights=None,
+        xla=False,
+    )
 
-    def noted(scale: Any, gradients: Any) -> Any:  # noqa: ANN401
-        answer = unscaled(scale, [g * np.float32("inf") for g in gradients])
-        tf.py_function(lambda s: scales.append(float(s)), [scale.variables[0]], [])
-        return answer
+    def values_after(batch: Any) -> list[NDArray[Any]]:  # noqa: ANN401
+        steps.train([batch])
+        return [variable.numpy() for variable in model.variables + optimizer.variables]
 
-    monkeypatch.setattr(LossScale, "unscaled", noted)
-    trained = train_on(arrays(), conf_with(1, precision="mixed_float16"))
-    assert np.isfinite(weights_of(trained)).all()
-    np.testing.assert_allclose(weights_of(trained), start_weights(), atol=1e-6)
-    assert scales[-1] < scales[0]
+    images, labels, ones = first_batch()
+    begun = values_after((images, labels, ones))
+    assert scale.variables[0].numpy() == 2**15
+    left_out = values_after((images[::-1], labels, ones * np.float32("inf")))
+    for one, other in zip(left_out, begun, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert scale.variables[0].numpy() == 2**14
+    gone_on = values_after((images, labels, ones))
+    assert all((one != other).any() for one, other in zip(gone_on, begun, strict=True) if one.ndim)
+    assert optimizer.iterations.numpy() == 2
 
 
 @pytest.mark.full

@@ -31,29 +31,32 @@ def choose_precision(conf: TrainConf) -> str:
 class LossScale:
     """Keeps gradients of half precision from vanishing: the loss is scaled, the gradients back.
 
-    Keras' own decides on every worker by itself whether a step is left out; here a gradient that
-    is no number on one worker counts as 0 on all of them. Without scaling it changes nothing.
+    Keras' own decides on every worker by itself whether a step is left out; here one in which a
+    gradient of any worker is no number is left out by all. Without scaling it changes nothing.
+
+    Attributes:
+        scales: whether there is scaling.
     """
 
     def __init__(self, *, scales: bool) -> None:
         """Makes its variables; under a strategy, in its scope."""
-        self._scales = scales
+        self.scales = scales
         self._scale = tf.Variable(_FIRST_SCALE if scales else 1.0, trainable=False)
         self._good_steps = tf.Variable(0, trainable=False)
 
     @property
     def variables(self) -> list[tf.Variable]:
         """What a checkpoint keeps."""
-        return [self._scale, self._good_steps] if self._scales else []
+        return [self._scale, self._good_steps] if self.scales else []
 
     def scaled(self, loss: tf.Tensor) -> tf.Tensor:
         """The loss that is differentiated."""
-        return loss * self._scale if self._scales else loss
+        return loss * self._scale if self.scales else loss
 
-    def unscaled(self, gradients: Sequence[Any]) -> list[Any]:
-        """The gradients of the loss itself; in replica context."""
-        if not self._scales:
-            return list(gradients)
+    def unscaled(self, gradients: Sequence[Any]) -> tuple[list[Any], tf.Tensor]:
+        """The gradients of the loss itself, and whether they are a step; in replica context."""
+        if not self.scales:
+            return list(gradients), tf.constant(True)
         plain = [gradient / self._scale for gradient in gradients]
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in plain])
         context = tf.distribute.get_replica_context()
@@ -64,4 +67,4 @@ class LossScale:
         factor = tf.where(is_good, tf.where(doubles, 2.0, 1.0), 0.5)
         self._scale.assign(tf.maximum(self._scale * factor, 1.0))
         self._good_steps.assign(tf.where(doubles, 0, steps))
-        return [tf.where(is_good, gradient, tf.zeros_like(gradient)) for gradient in plain]
+        return plain, is_good

@@ -151,9 +151,16 @@ class Steps:
         if self._class_weights is not None:
             counted = weights * tf.gather(self._class_weights, labels)
         weight_sum = sum_over_workers(tf.reduce_sum(counted))
+        # A step that is left out is taken back: an exchange of workers is in it, and BatchNorm has
+        # moved before the gradients are known.
+        may_move = self._model.variables + self._optimizer.variables if self._scale.scales else []
+        before = [tf.identity(variable) for variable in may_move]
         gradients, sums = self._gradients(images, labels, weights, counted, weight_sum)
+        gradients, is_step = self._scale.unscaled(gradients)
         # The optimizer adds the workers' gradients up.
-        self._optimizer.apply(self._scale.unscaled(gradients), self._model.trainable_variables)
+        self._optimizer.apply(gradients, self._model.trainable_variables)
+        for variable, value in zip(may_move, before, strict=True):
+            variable.assign(tf.where(is_step, variable, value))
         return sums
 
     def _compute_gradients(
