@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from croplake.conf import TrainConf
@@ -54,7 +55,17 @@ if oddity == "stops":
     )
 if oddity == "other weights":
     conf = conf.model_copy(update={"seed": conf.seed + 1})
-data = Data(lambda epoch: batches(labels), 64 // (size * num_workers), 64, validation)
+if oddity == "overflows":
+    # A worker whose gradients are too large for half precision at the first loss scale.
+    from croplake.training.precision import LossScale
+    unscaled = LossScale.unscaled
+    LossScale.unscaled = lambda scale, gradients: unscaled(
+        scale, [g * tf.where(scale.variables[0] < 2**15, 1.0, np.inf) for g in gradients]
+    )
+class_weights = [0.5, 1.0, 2.0] if conf.class_balance == "weights" else None
+data = Data(
+    lambda epoch: batches(labels), 64 // (size * num_workers), 64, validation, class_weights
+)
 try:
     trained = train_classifier(strategy, conf, data, num_classes=3, worker_index=worker)
 except SettingsError as error:
@@ -143,16 +154,28 @@ def keras_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+WEIGHTED = {"class_balance": "weights", "label_smoothing": 0.1}
+
+
 @pytest.mark.parametrize(
-    ("trainable", "rate"),
-    # A whole base of random weights is chaotic at common rates: rounding alone changes its losses.
-    [("head", 1e-3), pytest.param("all", 5e-6, marks=pytest.mark.full)],
+    ("trainable", "rate", "changes"),
+    [
+        ("head", 1e-3, {}),
+        pytest.param("head", 1e-3, WEIGHTED, marks=pytest.mark.full),
+        # A whole base of random weights is chaotic at common rates: rounding alone changes its
+        # losses.
+        pytest.param("all", 5e-6, {}, marks=pytest.mark.full),
+    ],
 )
-def test_two_workers_lose_as_one_of_twice_the_batch(trainable: str, rate: float) -> None:
+def test_two_workers_lose_as_one_of_twice_the_batch(
+    trainable: str,
+    rate: float,
+    changes: Any,  # noqa: ANN401
+) -> None:
     phase = {"trainable": trainable, "epochs": 2, "learning_rate": rate}
-    weights = "imagenet" if trainable == "head" else "none"
-    (alone,) = train_on_arrays(conf_of(phase, 16, weights=weights), 1)
-    first, second = train_on_arrays(conf_of(phase, 8, weights=weights), 2)
+    changes = {"weights": "imagenet" if trainable == "head" else "none"} | changes
+    (alone,) = train_on_arrays(conf_of(phase, 16, **changes), 1)
+    first, second = train_on_arrays(conf_of(phase, 8, **changes), 2)
     for name in ("loss", "validation_loss"):
         expected = [record[name] for record in alone["history"]]
         assert [r[name] for r in first["history"]] == pytest.approx(expected, abs=1e-3)
@@ -179,3 +202,12 @@ def test_initial_weights_that_differ_end_all_workers_with_the_same_error() -> No
         "each, and machines of one kind"
     )
     assert answers == [{"error": said}] * 2
+
+
+@pytest.mark.full
+def test_two_workers_in_half_precision_end_alike_though_one_overflows() -> None:
+    phase = {"trainable": "all", "epochs": 1, "learning_rate": 1e-3}
+    conf = conf_of(phase, 16, weights="none", precision="mixed_float16")
+    first, second = train_on_arrays(conf, 2, "overflows")
+    assert np.isfinite(first["weights"]).all()
+    assert first["weights"] == second["weights"]
