@@ -1,4 +1,4 @@
-"""Shared by the unit tests: one drawn miniature world, and a browser for pages."""
+"""Shared by the unit tests: one drawn miniature world, small networks, a browser for pages."""
 
 from __future__ import annotations
 
@@ -48,3 +48,19 @@ def open_page(browser: Browser, tmp_path: Path) -> Iterator[OpenPage]:
     yield open_it
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of MobileNetV2 a network of 12 weights, which is quick and has no BatchNorm."""
+    from tests.toy_training import build_tiny
+
+    monkeypatch.setattr("croplake.training.loop.build_classifier", build_tiny)
+
+
+@pytest.fixture
+def lively(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of MobileNetV2 a small network with BatchNorm and dropout."""
+    from tests.toy_training import build_lively
+
+    monkeypatch.setattr("croplake.training.loop.build_classifier", build_lively)
