@@ -11,7 +11,7 @@ from croplake.conf import TrainConf
 from croplake.training.augmentation import augment_batch
 from croplake.training.loop import Data
 from croplake.training.steps import Batch
-from croplake.training.stream import Order, Shard, make_stream, read_batches
+from croplake.training.stream import Order, Shard, choose_readers, make_stream, read_batches
 
 
 def feed(
@@ -33,7 +33,14 @@ def feed(
 
     Returns:
         What the loop takes.
+
+    Raises:
+        SettingsError: a split's row groups are too large for `conf.reader_bytes`; for both splits
+            it is found before the first epoch, and on every worker.
     """
+    for shard in (train, validation):
+        if shard is not None:
+            choose_readers(shard)
     batches = partial(
         make_stream, batch_size=conf.batch_size, side_px=conf.input_side_px, num_cores=num_cores
     )
