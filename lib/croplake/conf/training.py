@@ -113,7 +113,10 @@ class TrainConf(ConfModel):
     augment: AugmentConf = AugmentConf()
     """Augmentation of the training split."""
     shuffle_buffer: PositiveInt = 4096
-    """Examples among which each next one is drawn."""
+    """Examples among which each next one is drawn, at most."""
+    shuffle_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
+    """Greatest size of these examples on a worker, as the training split's are on average; where
+    it would be more, fewer are drawn among."""
     reader_threads: PositiveInt = 2
     """Petastorm reader threads of a worker."""
     reader_bytes: Annotated[int, Field(ge=24 * 1024 * 1024)] = 128 * 1024 * 1024

@@ -10,6 +10,7 @@ import tensorflow as tf
 from croplake.conf import TrainConf
 from croplake.training.augmentation import augment_batch
 from croplake.training.loop import Data
+from croplake.training.shards import ShardPlan
 from croplake.training.steps import Batch
 from croplake.training.stream import Order, Shard, choose_readers, make_stream, read_batches
 
@@ -46,9 +47,10 @@ def feed(
     )
     balance = balance_factors(label_counts)
     copies = tuple(balance) if conf.class_balance == "sampling" else None
+    buffer_rows = choose_buffer_rows(conf, train.plan)
 
     def read(epoch: int) -> Iterator[Batch]:
-        order = Order(conf.seed, epoch, conf.shuffle_buffer, copies)
+        order = Order(conf.seed, epoch, buffer_rows, copies)
         ordered = batches(train, order=order)
         seed = tf.constant(order.derive(f"augment {train.worker_index}"), tf.int64)
 
@@ -66,6 +68,20 @@ def feed(
         validation=None if validation is None else lambda: read_batches(batches(validation)),
         class_weights=balance if conf.class_balance == "weights" else None,
     )
+
+
+def choose_buffer_rows(conf: TrainConf, plan: ShardPlan) -> int:
+    """Rows of the shuffle buffer: by the split's mean row they are within `shuffle_bytes`.
+
+    Args:
+        conf: of the training.
+        plan: of the training split; the same on every worker.
+
+    Returns:
+        At least 1, at most `conf.shuffle_buffer`.
+    """
+    rows_of_the_bytes = conf.shuffle_bytes * plan.num_rows // max(1, plan.num_bytes)
+    return max(1, min(conf.shuffle_buffer, rows_of_the_bytes))
 
 
 def balance_factors(label_counts: Sequence[int]) -> list[float]:

@@ -30,11 +30,13 @@ class ShardPlan:
         group_rows: rows of each row group, in Petastorm's order.
         num_workers: workers that share them.
         largest_group_bytes: of any row group, uncompressed, with all its columns.
+        num_bytes: of all row groups, likewise.
     """
 
     group_rows: tuple[int, ...]
     num_workers: int
     largest_group_bytes: int = 0
+    num_bytes: int = 0
 
     @property
     def num_rows(self) -> int:
@@ -76,8 +78,9 @@ def plan_shards(files: Sequence[str], num_workers: int) -> ShardPlan:
     # Most of the time goes by in waiting for the storage.
     with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
         groups = [group for found in pool.map(_row_groups, files) for group in found]
-    largest = max((num_bytes for _, num_bytes in groups), default=0)
-    return ShardPlan(tuple(rows for rows, _ in groups), num_workers, largest)
+    sizes = [num_bytes for _, num_bytes in groups]
+    rows = tuple(num_rows for num_rows, _ in groups)
+    return ShardPlan(rows, num_workers, max(sizes, default=0), sum(sizes))
 
 
 def shard_error(file: str, error: Exception) -> CroplakeError:
