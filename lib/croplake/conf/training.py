@@ -108,6 +108,10 @@ class TrainConf(ConfModel):
     """Whether XLA compiles the network; on CPUs it is slower."""
     tensorboard: bool = False
     """Whether the figures of each epoch are also written for TensorBoard, beside the model."""
+    callbacks: tuple[Annotated[str, Field(pattern=r"^[\w.]+:\w+$")], ...] = ()
+    """`module:name` of callables that the first worker tells of each epoch, or of classes, of which
+    it makes one each: they are given the epoch's figures as a dict and change nothing. A training
+    that goes on tells of the epochs before, too."""
     seed: int = 17
     """Seed of the weights, the order and the augmentation."""
     augment: AugmentConf = AugmentConf()

@@ -41,6 +41,7 @@ _OF_THE_RUN: Final = frozenset(
         "threads_per_worker",
         "max_attempts",
         "tensorboard",
+        "callbacks",
         "reader_threads",
         "reader_bytes",
     )

@@ -2,15 +2,51 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 from croplake.conf import TrainConf
+from croplake.errors import SettingsError
 
 _NOT_FIGURES = ("epoch",)
+
+Callback = Callable[..., Any]
+"""Is given an epoch's record; or a class, whose instance is."""
+
+
+def import_callbacks(names: Sequence[str]) -> list[Callback]:
+    """What `train.callbacks` names; on every worker, so that none begins where one could not.
+
+    Args:
+        names: each `module:name`.
+
+    Raises:
+        SettingsError: one cannot be imported, or called.
+    """
+    return [_import_callback(name) for name in names]
+
+
+def _import_callback(name: str) -> Callback:
+    module, _, attribute = name.partition(":")
+    try:
+        callback = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever a module's own trouble is
+        raise SettingsError(
+            f"train.callbacks: {name} cannot be imported on this worker: {error!r}; expected "
+            "module:name of a module on every worker's PYTHONPATH (spark-submit --py-files)"
+        ) from error
+    if not callable(callback):
+        raise SettingsError(
+            f"train.callbacks: {name} is {callback!r}; expected a function of an epoch's record, "
+            "or a class of such"
+        )
+    found: Callback = callback
+    return found
 
 
 class Observers:
@@ -19,17 +55,20 @@ class Observers:
     def __init__(
         self,
         conf: TrainConf,
+        callbacks: Sequence[Callback],
         tensorboard_dir: Path,
-        others: Sequence[Callable[[dict[str, float]], None]] = (),
     ) -> None:
         """Begins.
 
         Args:
             conf: of the training.
+            callbacks: of `import_callbacks`.
             tensorboard_dir: where TensorBoard's files go, if `conf.tensorboard`.
-            others: further ones.
+
+        Raises:
+            SettingsError: one is a class that cannot be called without arguments.
         """
-        self._observers = list(others)
+        self._observers = [_begin(callback) for callback in callbacks]
         if conf.tensorboard:
             self._observers.append(TensorBoard(tensorboard_dir))
 
@@ -41,6 +80,19 @@ class Observers:
             except Exception as error:  # whatever an observer's own trouble is
                 self._observers.remove(observer)
                 warnings.warn(f"{observer!r} observes no more: {error!r}", stacklevel=2)
+
+
+def _begin(callback: Callback) -> Callback:
+    if not isinstance(callback, type):
+        return callback
+    try:
+        observer: Callback = callback()
+    except Exception as error:  # whatever a class' own trouble is
+        raise SettingsError(
+            f"train.callbacks: {callback.__module__}:{callback.__qualname__}() failed: {error!r}; "
+            "expected a class that is called without arguments"
+        ) from error
+    return observer
 
 
 class TensorBoard:
