@@ -126,7 +126,7 @@ def conf_of(phase: dict[str, Any], batch_size: int, **changes: Any) -> TrainConf
 
 MAKE_CACHE = """
 import sys
-import h5py, keras
+import h5py, keras, numpy as np
 from pathlib import Path
 from croplake.training.base_network import make_base
 
@@ -134,6 +134,10 @@ keras.utils.set_random_seed(1)
 models = Path(sys.argv[1], "models")
 models.mkdir()
 base = make_base("MobileNetV2", weights=None, side_px=32, alpha=0.35, asked="test")
+# BatchNorm's averages as a trained one's; else what the head sees would be all but 0.
+for layer in base.layers:
+    layer.momentum = 0.0
+base(np.random.default_rng(1).uniform(-1, 1, (64, 32, 32, 3)), training=True)
 base.save(models / "whole.h5")
 name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
 with h5py.File(models / "whole.h5") as whole, h5py.File(models / name, "w") as alone:
