@@ -9,9 +9,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -38,11 +38,13 @@ class Case:
         name: for people.
         num_rows: examples of a worker.
         conf: of the training, beside workers and threads.
+        beside: further trainings of two workers, by name: what is otherwise in `conf`.
     """
 
     name: str
     num_rows: int
     conf: dict[str, Any]
+    beside: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 CASES: Final = (
@@ -59,7 +61,9 @@ CASES: Final = (
             "phases": [{"trainable": "all", "epochs": 3}],
             "alpha": 0.35,
             "input_side_px": 96,
+            "sync_batch_norm": False,
         },
+        {"2 workers, sync_batch_norm": {"sync_batch_norm": True}},
     ),
 )
 
@@ -128,10 +132,15 @@ def main() -> None:
             ]
             rounds = Rounds("images/s", title=case.name)
             run = partial(measure, case, shards, weights)
+            others = {
+                name: partial(measure, replace(case, conf=case.conf | changes), shards, weights, 2)
+                for name, changes in case.beside.items()
+            }
             rounds.measure(
                 {
                     "1 worker": partial(run, 1),
                     "2 workers": partial(run, 2),
+                    **others,
                     "2 trainings of 1 worker, side by side": partial(side_by_side, run),
                 }
             )

@@ -215,3 +215,15 @@ def test_two_workers_in_half_precision_end_alike_though_one_overflows() -> None:
     first, second = train_on_arrays(conf, 2, "overflows")
     assert np.isfinite(first["weights"]).all()
     assert first["weights"] == second["weights"]
+
+
+@pytest.mark.full
+def test_batch_norm_of_each_workers_own_batch_ends_with_statistics_of_all() -> None:
+    phase = {"trainable": "all", "epochs": 2, "learning_rate": 1e-3}
+    conf = conf_of(phase, 8, weights="none", sync_batch_norm=False)
+    first, second = train_on_arrays(conf, 2)
+    assert first["weights"] == second["weights"]
+    losses = [[record["validation_loss"] for record in one["history"]] for one in (first, second)]
+    assert losses[0] == losses[1]
+    (shared, _) = train_on_arrays(conf.model_copy(update={"sync_batch_norm": True}), 2)
+    assert shared["weights"] != first["weights"]

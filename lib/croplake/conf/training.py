@@ -106,6 +106,11 @@ class TrainConf(ConfModel):
     float32."""
     xla: bool = False
     """Whether XLA compiles the network; on CPUs it is slower."""
+    sync_batch_norm: bool = True
+    """Whether BatchNorm that learns normalises by the batches of all workers. They wait for each
+    other at every such layer of the network, twice a step: with fast networks that takes longer
+    than the arithmetic. false: each worker by its own batch, which should not be small; their
+    running statistics are averaged after each epoch."""
     tensorboard: bool = False
     """Whether the figures of each epoch are also written for TensorBoard, beside the model."""
     callbacks: tuple[Annotated[str, Field(pattern=r"^[\w.]+:\w+$")], ...] = ()

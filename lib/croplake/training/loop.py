@@ -19,7 +19,7 @@ from croplake.conf import PhaseConf, TrainConf
 from croplake.errors import InputDataError, SettingsError
 from croplake.training.checkpoints import Arrays, Checkpoint, Checkpoints
 from croplake.training.decisions import Decision, Progress, decide
-from croplake.training.network import build_classifier, choose_trainable
+from croplake.training.network import batch_norm_statistics, build_classifier, choose_trainable
 from croplake.training.precision import LossScale, choose_precision
 from croplake.training.steps import Batch, Exchange, Steps
 from croplake.training.training_copy import copy_for_training
@@ -107,11 +107,13 @@ def train_classifier(
         _PRECISIONS.index(precision), "train.precision: auto", "machines of one kind"
     )
     _require_validation(conf, data)
-    is_alone = strategy.num_replicas_in_sync == 1
-    if conf.xla and conf.learns_batch_norm and not is_alone:
+    shares_batch_norm = (
+        conf.learns_batch_norm and conf.sync_batch_norm and strategy.num_replicas_in_sync > 1
+    )
+    if conf.xla and shares_batch_norm:
         raise SettingsError(
             "train.xla: BatchNorm that learns is exchanged between the workers, which XLA cannot "
-            "compile; set train.xla: false, or train.num_workers: 1"
+            "compile; set train.sync_batch_norm: false, train.xla: false, or train.num_workers: 1"
         )
     saved = build_classifier(conf, num_classes)
     exchange.require_same(
@@ -120,11 +122,7 @@ def train_classifier(
         "the same file for each, and machines of one kind",
     )
     with strategy.scope():
-        model = copy_for_training(
-            saved,
-            shares_batch_norm=conf.learns_batch_norm and not is_alone,
-            precision=precision,
-        )
+        model = copy_for_training(saved, shares_batch_norm=shares_batch_norm, precision=precision)
         scale = LossScale(scales=precision == "mixed_float16")
     training = _Training(strategy, conf, data, model, scale, exchange, checkpoints, on_epoch)
     training.run()
@@ -248,6 +246,8 @@ class _Training:
     def _run_epoch(self) -> EpochRecord:
         started, epoch = time.monotonic(), self.progress.num_epochs
         sums = self.exchange.add_up(self._steps.train(self.data.train(epoch)))
+        if self.conf.learns_batch_norm and not self.conf.sync_batch_norm:
+            self.exchange.average(batch_norm_statistics(self.model))
         seconds = time.monotonic() - started
         record: EpochRecord = {"epoch": epoch + 1, "phase": self.progress.phase + 1}
         record |= {"loss": float(sums[0] / sums[2]), "accuracy": float(sums[1] / sums[2])}

@@ -122,6 +122,15 @@ def choose_trainable(model: keras.Model, conf: TrainConf, phase: PhaseConf) -> N
         base.trainable = False
 
 
+def batch_norm_statistics(model: keras.Model) -> list[Any]:
+    """The variables of the base's running means and variances; see `choose_trainable`."""
+    return [
+        statistics
+        for layer in _batch_norms(model.get_layer(BASE))
+        for statistics in (layer.moving_mean, layer.moving_variance)
+    ]
+
+
 def _num_top(phase: PhaseConf, num_layers: int) -> int:
     """How many of the base's last layers learn."""
     if phase.trainable == "all":

@@ -79,6 +79,18 @@ class Exchange:
         own = values if self.is_first else [0.0] * len(values)
         return [float(value) for value in self.add_up(own)]
 
+    def average(self, variables: Sequence[Any]) -> None:
+        """Gives all workers the mean of their values, in one exchange."""
+        if not variables:
+            return
+        values = [variable.numpy() for variable in variables]
+        num_workers = self._strategy.num_replicas_in_sync
+        means = self.add_up(np.concatenate([value.ravel() for value in values])) / num_workers
+        ends = np.cumsum([value.size for value in values])
+        parts = np.split(means, ends[:-1])
+        for variable, value, part in zip(variables, values, parts, strict=True):
+            variable.assign(part.reshape(value.shape))
+
     def require_same(self, value: int, what: str, expected: str) -> None:
         """Makes sure that all workers have the first one's number.
 
