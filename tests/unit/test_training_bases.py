@@ -63,6 +63,7 @@ def conf_of(name: str, side_px: int, **changes: Any) -> TrainConf:  # noqa: ANN4
         "phases": (PhaseConf(trainable="all"),),
         "input_side_px": side_px,
         "dense_units": 0,
+        "dropout_frac": 0,
     }
     return TrainConf.model_validate(values | changes)
 
@@ -74,7 +75,7 @@ def test_a_classifier_on_any_base_is_saved_loaded_and_gone_on_from(
     name: str, tmp_path: Path
 ) -> None:
     side_px = FAMILIES[name]
-    pictures = np.random.default_rng(2).integers(0, 256, (2, 70, 90, 3), dtype=np.uint8)
+    pictures = np.random.default_rng(2).integers(0, 256, (2, 110, 130, 3), dtype=np.uint8)
     model = build_classifier(conf_of(name, side_px), 3)
     expected = np.asarray(model(pictures))
     file = tmp_path / "model.keras"
@@ -89,7 +90,7 @@ def test_a_classifier_on_any_base_is_saved_loaded_and_gone_on_from(
         np.testing.assert_array_equal(one, other)
     squares = pictures[:, :side_px, :side_px]
     copy = copy_for_training(again)
-    np.testing.assert_allclose(copy(squares, training=True), again(squares), atol=1e-4)
+    np.testing.assert_allclose(copy(squares, training=True), again(squares), atol=1e-3)
 
 
 @pytest.mark.full
