@@ -26,9 +26,8 @@ BY = "https://creativecommons.org/licenses/by/2.0/"
 def add_rows(root: str, table: Table, *rows: dict[str, Any]) -> None:
     """Appends rows; columns that a row does not name are null."""
     full = [dict.fromkeys(table.columns) | row for row in rows]
-    place = storage.local_path(root) / table.name if storage.is_local(root) else None
     write_deltalake(
-        str(place) if place else delta_address(storage.join(root, table.name)),
+        delta_address(storage.join(storage.absolute(root), table.name)),
         pa.Table.from_pylist(full, schema=table.schema),
         partition_by=list(table.partition_by) or None,
         mode="append",

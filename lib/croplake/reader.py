@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 import pyarrow.dataset as pads
 from deltalake import DeltaTable
 
 from croplake import storage
-from croplake.errors import InputDataError
+from croplake.errors import InputDataError, SettingsError
 from croplake.tables import ALL_TABLES, Table
 
 KEEP_LOG: Final = "delta.enableExpiredLogCleanup"
 """The table property that is `false` where Delta leaves old log entries alone."""
 
+_ENCODED: Final = re.compile("%[0-9A-Fa-f]{2}")
+_S3: Final = re.compile("s3a?://(.*)", re.IGNORECASE | re.DOTALL)
 _BY_NAME = {table.name: table for table in ALL_TABLES}
 
 
@@ -51,6 +54,11 @@ class LakeReader:
 
     def __init__(self, root: str) -> None:
         self.root = storage.absolute(root)
+        if _ENCODED.search(storage.for_spark(self.root)):
+            raise SettingsError(
+                f"{root}: delta-rs reads a percent sign before two hex digits as another sign; "
+                "expected a lake whose path has none"
+            )
 
     def path(self, name: str) -> str:
         """The address of a table, whether it exists or not."""
@@ -138,13 +146,14 @@ class LakeReader:
         """
         wanted = [(column, "=", value) for column, value in (partition or {}).items()]
         delta = self._open(name, version)
-        files = sorted(delta.file_uris(file_pruning_predicate=wanted or None))
+        files = delta.file_uris(file_pruning_predicate=wanted or None)
+        # delta-rs percent-encodes the root, and it alone; of local files it leaves out the scheme.
+        encoded_root = delta.table_uri.removeprefix("file://")
+        paths = sorted(file.removeprefix(encoded_root).lstrip("/") for file in files)
         if not storage.is_local(self.root):
-            return files
-        # delta-rs gives local paths with the root percent-encoded, which no file system knows.
-        encoded_root = urlsplit(delta.table_uri).path
+            return [storage.join(self.path(name), path) for path in paths]
         folder = storage.local_path(self.path(name))
-        return [str(folder / file.removeprefix(encoded_root)) for file in files]
+        return [str(folder / path) for path in paths]
 
     def file_sizes(
         self, name: str, *, version: int | None = None, partition: dict[str, str] | None = None
@@ -302,6 +311,9 @@ def open_lake(root: str) -> LakeReader:
 
     Returns:
         The reader; a lake nobody has written to has no tables.
+
+    Raises:
+        SettingsError: no lake can be there.
     """
     return LakeReader(root)
 
@@ -318,8 +330,9 @@ def open_table(uri: str, version: int | None = None) -> DeltaTable:
 
 
 def delta_address(uri: str) -> str:
-    """An address as delta-rs writes it: S3 is `s3://`, Hadoop as `s3a://`."""
-    return "s3://" + uri.removeprefix("s3a://") if uri.startswith("s3a://") else uri
+    """An address as delta-rs reads it: a URL, percent-encoded, and S3 is `s3://`."""
+    found = _S3.fullmatch(uri)
+    return uri if found is None else f"s3://{quote(found[1])}"
 
 
 def storage_options() -> dict[str, str] | None:

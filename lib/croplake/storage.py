@@ -11,17 +11,27 @@ import hashlib
 import os
 import re
 import shutil
+import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
 import pyarrow.fs as pafs
 
 from croplake.errors import SettingsError
 
+_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+"""What tells an address from a path: `photo:1.jpg` is a file's name."""
+_FILE: Final = re.compile(r"file:(?://[^/]*|(?!//))(/.*)", re.IGNORECASE | re.DOTALL)
+"""A local address. `#` and `?` end no path here: files are called so."""
+_STORED: Final = re.compile(
+    r"(s3a?(?=://[^/])|hdfs)://([^/]*)(?:/(.*))?", re.IGNORECASE | re.DOTALL
+)
+ROOTS: Final = "a local path, file:///FOLDER, s3a://BUCKET, s3://BUCKET or hdfs://HOST"
+"""Where files may lie."""
 _MAY_PASS: Final = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN)
 )
@@ -73,7 +83,7 @@ def fingerprint(uri: str) -> str:
 
 def is_local(uri: str) -> bool:
     """Whether an address or path lies on a mounted file system."""
-    return urlsplit(uri).scheme in ("", "file")
+    return _FILE.fullmatch(uri) is not None or _SCHEME.match(uri) is None
 
 
 def local_path(uri: str) -> Path:
@@ -82,16 +92,31 @@ def local_path(uri: str) -> Path:
     Raises:
         ValueError: the address is not local.
     """
-    parts = urlsplit(uri)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    if parts.scheme:
+    if found := _FILE.fullmatch(uri):
+        # By bytes: names need not be Unicode.
+        return Path(os.fsdecode(unquote_to_bytes(os.fsencode(found[1]))))
+    if not is_local(uri):
         raise ValueError(f"{uri} is not on a local file system")
     return Path(uri)
 
 
+def check_address(uri: str) -> None:
+    """Makes sure that an address or path is one of those that this module reads.
+
+    Raises:
+        SettingsError: it is not; the text names those that are.
+    """
+    if not uri or (not is_local(uri) and _STORED.fullmatch(uri) is None):
+        raise SettingsError(f"{uri!r}: files are not kept there; expected {ROOTS}")
+
+
 def absolute(uri: str) -> str:
-    """The address with its scheme: `build/lake` becomes `file:///…/build/lake`."""
+    """The address with its scheme: `build/lake` becomes `file:///…/build/lake`.
+
+    Raises:
+        SettingsError: as `check_address`.
+    """
+    check_address(uri)
     if is_local(uri):
         return local_path(uri).resolve().as_uri()
     return uri.rstrip("/")
@@ -105,8 +130,16 @@ def for_spark(uri: str) -> str:
 
 
 def join(uri: str, *parts: str) -> str:
-    """An address below another."""
-    return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])
+    """An address below another.
+
+    Args:
+        uri: address or path.
+        parts: names and relative paths, as they are: below `file://` they are percent-encoded.
+    """
+    names = [part.strip("/") for part in parts]
+    if _FILE.fullmatch(uri):
+        names = [quote_from_bytes(os.fsencode(name)) for name in names]
+    return "/".join([uri.rstrip("/"), *names])
 
 
 def names_in(uri: str) -> list[str]:
@@ -156,18 +189,12 @@ def open_output(uri: str) -> pafs.NativeFile:
     return files.open_output_stream(path)
 
 
-def move(uri: str, to: str) -> None:
-    """Renames a file on the same root; what was at `to` is replaced."""
-    files, path = _open(uri)
-    files.move(path, _open(to)[1])
-
-
 def write_bytes(uri: str, data: bytes) -> None:
     """Writes a file whole; a reader sees the old one or the new one, never a part."""
     if is_local(uri):
         target = local_path(uri)
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        part = _part_of(target)
         part.write_bytes(data)
         part.replace(target)
         return
@@ -176,12 +203,17 @@ def write_bytes(uri: str, data: bytes) -> None:
         stream.write(data)
 
 
+def _part_of(target: Path) -> Path:
+    """Where a file grows; its own name may be as long as names can be."""
+    return target.with_name(f".{uuid.uuid4().hex}.part")
+
+
 def upload_file(source: Path, uri: str) -> None:
     """Copies a local file to any root; on local roots it appears whole."""
     if is_local(uri):
         target = local_path(uri)
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        part = _part_of(target)
         shutil.copyfile(source, part)
         part.replace(target)
         return
@@ -234,17 +266,6 @@ def remove_below(uri: str, path: str) -> None:
     files.delete_file(f"{folder}/{path}")
 
 
-def fetch_folder(uri: str, into: Path) -> Path:
-    """A folder as a local one: itself where it is local, else a copy in `into`."""
-    if is_local(uri):
-        return local_path(uri)
-    for file in list_files(uri):
-        target = into / file.removeprefix(uri).lstrip("/")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(read_bytes(file))
-    return into
-
-
 def is_refusal(error: OSError) -> bool:
     """Whether a place would say the same again; else it was full, or did not answer."""
     if error.errno is None:
@@ -263,17 +284,16 @@ def remove(uri: str) -> None:
 
 
 def _open(uri: str) -> tuple[pafs.FileSystem, str]:
-    if is_local(uri):
-        return pafs.LocalFileSystem(), str(local_path(uri))
-    parts = urlsplit(uri)
-    if parts.scheme in ("s3", "s3a"):
-        s3 = _s3(os.environ.get("AWS_ENDPOINT_URL"), os.environ.get("AWS_REGION"))
-        # A key may hold what ends an address' path: `#` and `?`.
-        return s3, uri.partition("://")[2]
-    if parts.scheme == "hdfs":
-        return _hdfs(parts.netloc), parts.path
-    files, path = pafs.FileSystem.from_uri(uri)
-    return files, str(path)
+    check_address(uri)
+    found = _STORED.fullmatch(uri)
+    if found is None:
+        # pyarrow takes a relative `photo:1.jpg` for an address.
+        return pafs.LocalFileSystem(), os.path.abspath(local_path(uri))
+    scheme, root, path = found[1].lower(), found[2], found[3] or ""
+    if scheme == "hdfs":
+        return _hdfs(root), f"/{path}"
+    s3 = _s3(os.environ.get("AWS_ENDPOINT_URL"), os.environ.get("AWS_REGION"))
+    return s3, f"{root}/{path}" if path else root
 
 
 @cache

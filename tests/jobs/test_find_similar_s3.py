@@ -40,21 +40,21 @@ def test_a_lake_in_a_bucket_is_probed_and_searched(
         shutil.rmtree(probed.folder / name)
     (buckets / "lakes").mkdir()
     (buckets / "photos").mkdir()
-    network = save_network(Path(buckets).parent / "a network")
-    common = ["--conf", probed.conf, "--set", "lake.root=s3a://lakes/mine"]
+    network = save_network(Path(buckets).parent / "my #1 network?")
+    common = ["--conf", probed.conf, "--set", "lake.root=s3a://lakes/meine läke"]
     with s3_server(buckets) as environment:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        storage.upload_folder(probed.folder, "s3a://lakes/mine")
+        storage.upload_folder(probed.folder, "s3a://lakes/meine läke")
         said = croplake(
             environment, "probe-examples", *common, "--set", f"probe.network='{network}'"
         )
         assert "test top-1 100.00%" in said
-        assert list((buckets / "lakes" / "mine" / "networks").rglob("model.keras"))
+        assert list((buckets / "lakes" / "meine läke" / "networks").rglob("model.keras"))
         photo = "s3a://photos/my photo.jpg"
         storage.write_bytes(photo, jpeg(colour_of(NUM_EACH + 2)))
         said = croplake(environment, "find-similar", photo, "--top", "3", *common)
-    (page,) = (buckets / "lakes" / "mine" / "reports").iterdir()
+    (page,) = (buckets / "lakes" / "meine läke" / "reports").iterdir()
     shown = parse_page(page.read_text()).all("img")
     assert len(shown) == 4
     assert f"crop of photo {image_id_of(NUM_EACH + 2)}" in shown[1]["alt"]

@@ -1,12 +1,75 @@
-"""What a place's errors mean."""
+"""Addresses and paths of any name, and what a place's errors mean."""
 
 from __future__ import annotations
 
 import errno
+import os
+from pathlib import Path
 
 import pytest
 
+from croplake import storage
+from croplake.errors import SettingsError
 from croplake.storage import is_refusal
+
+ODD_NAMES = ("ü b", "50%", "50%25", "#1?x=ü&y.keras", "photo:1.jpg", os.fsdecode(b"caf\xe9"))
+"""None of these ends a path, begins an address, or is percent-encoded."""
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_file_of_any_name_is_the_same_by_path_and_by_address(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    address = storage.absolute(str(tmp_path / name))
+    assert storage.join(storage.absolute(str(tmp_path)), name) == address
+    assert storage.local_path(address) == tmp_path / name
+    storage.write_bytes(storage.join(address, name), b"content")
+    assert (tmp_path / name / name).read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("name", [name for name in ODD_NAMES if name.isprintable()])
+def test_what_a_folder_of_any_name_lists_can_be_read(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name / "below" / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"content")
+    for folder in (str(tmp_path / name), (tmp_path / name).as_uri()):
+        (listed,) = storage.list_files(folder)
+        assert storage.read_bytes(listed) == b"content"
+        assert storage.local_path(listed) == file
+
+
+def test_a_local_address_may_be_written_without_percent_signs(tmp_path: Path) -> None:
+    (tmp_path / "a b#1?.jpg").write_bytes(b"content")
+    assert storage.read_bytes(f"file://{tmp_path}/a b#1?.jpg") == b"content"
+    assert storage.read_bytes(f"FILE:{tmp_path}/a%20b%231%3F.jpg") == b"content"
+
+
+def test_a_name_without_a_host_or_with_a_colon_is_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("photo:1.jpg", "file:1.jpg", "s3a:1.jpg"):
+        Path(name).write_bytes(b"content")
+        assert storage.is_local(name)
+        assert storage.absolute(name) == storage.join(tmp_path.as_uri(), name)
+        assert storage.size_bytes(name) == 7
+
+
+@pytest.mark.parametrize(
+    "uri", ["", "gs://b/net.keras", "s3a://", "s3:///b", "http://[", "file://"]
+)
+def test_an_address_where_no_file_can_be_is_told_with_those_that_do(uri: str) -> None:
+    said = rf"^'{uri.replace('[', '.')}': files are not kept there; .*s3a://BUCKET.* or hdfs://HOST"
+    for ask in (storage.exists, storage.read_bytes, storage.absolute, storage.list_files):
+        with pytest.raises(SettingsError, match=said):
+            ask(uri)
+
+
+def test_a_file_is_written_whole_though_its_name_is_as_long_as_names_can_be(tmp_path: Path) -> None:
+    long = tmp_path / ("ä" * 125 + ".html")
+    storage.write_bytes(str(long), b"page")
+    storage.upload_file(long, str(tmp_path / "copies" / long.name))
+    assert (tmp_path / "copies" / long.name).read_bytes() == b"page"
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == [long.name] * 2
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,10 @@ def check_place(out: str, *, setting: str = "--out") -> None:
         setting: what names it, for errors.
 
     Raises:
-        SettingsError: a folder is in the page's place, or its folder cannot be made or written to.
+        SettingsError: no file can be there, a folder is in the page's place, or its folder cannot
+            be made or written to.
     """
+    storage.check_address(out)
     if not storage.is_local(out):
         return
     page = storage.local_path(out)
