@@ -93,9 +93,10 @@ def test_the_page_has_the_photo_and_the_nearest_crops_with_their_credit(
 def test_a_photo_is_named_by_a_path_of_the_working_folder_too(
     small: SmallLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = picture(tmp_path, colour_of(NUM_EACH + 2))
     monkeypatch.chdir(tmp_path)
-    shown, _, _ = look(small, Path(file).name)
+    shown, _, _ = look(
+        small, Path(picture(tmp_path, colour_of(NUM_EACH + 2), "photo:1 #2?.jpg")).name
+    )
     assert shown[0] == image_id_of(NUM_EACH + 2)
 
 
@@ -231,6 +232,24 @@ def test_a_lake_without_embeddings_names_the_job_that_makes_them(
     assert "no embeddings; croplake probe-examples makes those" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("photo", "begins"),
+    [
+        ("https://host/a/my%20photo.jpg?size=9/x#y", "similar_my-20photo_"),
+        ("/photos/photo:1 #2?.jpg", "similar_photo-1-2_"),
+        (f"https://host/{'long-' * 400}.jpg", f"similar_{'long-' * 8}_"),
+        ("ä" * 120, "similar_"),
+        ("http://[", "similar_"),
+        ("", "similar_"),
+    ],
+)
+def test_a_page_is_called_like_its_photo_whatever_that_is_called(photo: str, begins: str) -> None:
+    name = find_similar._page_name(photo)
+    assert name.startswith(begins)
+    assert len(name) < 100
+    assert name != find_similar._page_name(photo + "x")
+
+
 @pytest.mark.parametrize("top", ["0", "1001", "-3"])
 def test_a_wrong_number_is_exit_code_2(
     small: SmallLake, top: str, capsys: pytest.CaptureFixture[str]
@@ -249,7 +268,10 @@ def test_a_wrong_number_is_exit_code_2(
         ("long.jpg", InputDataError, r"long\.jpg: too_many_bytes: "),
         ("f" * 32, InputDataError, "has no vector of a crop with this box_id"),
         ("http://127.0.0.1:9/a.jpg", InputDataError, "forbidden_address"),
-        ("ftp://host/a.jpg", InputDataError, "unreadable"),
+        ("gs://host/a.jpg", InputDataError, "gs://host/a.jpg: bad_address: .*expected an absolute"),
+        ("http://[", InputDataError, "bad_address"),
+        ("s3a://", InputDataError, "bad_address: 's3a://': files are not kept there"),
+        ("", InputDataError, "^'': bad_address: "),
     ],
 )
 def test_what_is_no_photo_is_named_with_the_reason(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pyarrow.fs import LocalFileSystem
 
-from croplake.errors import InputDataError
+from croplake.errors import CroplakeError, InputDataError
 from croplake.fetching.outcome import PhotoError
 from croplake.inference.listing import list_photos
 from croplake.inference.reading import photo_loader, read_local
@@ -51,6 +51,38 @@ def test_every_photo_is_listed_once_and_in_the_order_of_the_patterns(album: Path
     found = list_photos([url, f"{album}/b.jpg", str(album), f"{album}/deep/../b.jpg", url])
     assert found[:2] == [url, str(album / "b.jpg")]
     assert len(found) == 5
+
+
+@pytest.mark.parametrize("name", ["photo:1.jpg", "a#1?.jpg", "50%25.jpg"])
+def test_a_name_that_looks_like_an_address_is_that_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / "list").write_text(f"{name}\nphoto:2.jpg\n")
+    assert list_photos([name]) == [str(tmp_path / name)]
+    assert list_photos([name.replace(".jpg", ".*")]) == [str(tmp_path / name)]
+    assert list_photos(["@list"]) == [str(tmp_path / name), str(tmp_path / "photo:2.jpg")]
+    assert read_local(str(tmp_path / name), max_bytes=100) == name.encode()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("", "'' names no photos; expected a folder"),
+        ("a\0b", r"'a\\x00b' names no photos; expected"),
+        ("gs://b/photos", "gs://b/photos: photos are not read from there; expected a folder"),
+        ("s3a://", "'s3a://': files are not kept there; expected"),
+        ("@list", "@list, line 2: 's3a://': files are not kept there; expected"),
+    ],
+)
+def test_a_pattern_where_no_photo_can_be_is_told_with_what_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list").write_text("http://h/1.jpg\ns3a://\n")
+    with pytest.raises(CroplakeError, match=f"^{said}"):
+        list_photos([pattern])
 
 
 def test_relative_paths_are_made_absolute(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,11 +189,22 @@ def test_a_table_in_a_list_is_refused(album: Path) -> None:
         list_photos([f"@{album}/list"])
 
 
-def test_a_relative_path_that_came_from_a_table_has_a_named_reason() -> None:
+@pytest.mark.parametrize("path", ["", "a.jpg", "photo:1.jpg", "gs://b/a.jpg", "file://", "/a\0b"])
+def test_a_path_from_a_table_where_no_photo_can_be_has_a_named_reason(path: str) -> None:
     with pytest.raises(PhotoError) as caught:
-        read_local("a.jpg", max_bytes=10)
+        photo_loader(_NoNetwork(), max_bytes=10)(path)
     assert caught.value.status == "bad_address"
-    assert "expected an absolute path" in caught.value.detail
+    assert "expected an absolute path, or an address" in caught.value.detail
+
+
+def test_an_address_without_a_bucket_has_a_named_reason() -> None:
+    with pytest.raises(PhotoError, match="bad_address: 's3a://': files are not kept there"):
+        photo_loader(_NoNetwork(), max_bytes=10)("s3a://")
+
+
+class _NoNetwork:
+    def get(self, url: str) -> bytes:
+        raise AssertionError(url)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final
-from urllib.parse import unquote, unquote_to_bytes, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -119,10 +119,8 @@ def file_name(path: str) -> str:
     Names of local files stay as they are; of others, signs that some file systems refuse are
     replaced.
     """
-    if path.startswith("file:"):
-        return os.fsdecode(unquote_to_bytes(urlsplit(path).path)).rsplit("/", 1)[-1]
-    if path.startswith("/"):
-        return path.rsplit("/", 1)[-1]
+    if path.startswith(("/", "file:/")):
+        return storage.local_path(path).name
     inside = path
     if path.startswith(TABLE):
         inside = path.rpartition("#")[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from croplake import storage
-from croplake.errors import InputDataError
+from croplake.errors import CroplakeError, InputDataError
 from croplake.inference.stored import is_stored, list_stored
 
 EXPECTED: Final = (
@@ -41,12 +41,15 @@ def list_photos(patterns: Sequence[str]) -> list[str]:
         Absolute paths and addresses. A path that is not Unicode is a `file://` address.
 
     Raises:
+        SettingsError: an address of a storage names no bucket.
         InputDataError: a pattern stands for nothing, or a folder or list cannot be read.
     """
     if not patterns:
         raise InputDataError(f"no photos named; {EXPECTED}")
     found: dict[str, None] = {}
     for pattern in patterns:
+        if not pattern.strip() or "\0" in pattern:
+            raise InputDataError(f"{pattern!r} names no photos; {EXPECTED}")
         photos = _of_list(pattern) if pattern.startswith("@") else _of_pattern(pattern)
         if not photos:
             raise InputDataError(f"{pattern}: no photos there; {EXPECTED}")
@@ -57,6 +60,13 @@ def list_photos(patterns: Sequence[str]) -> list[str]:
 def is_address(path: str) -> bool:
     """Whether a listed photo is to be downloaded; the address may still be a wrong one."""
     return path.lower().startswith(("http:", "https:"))
+
+
+def locate(photo: str) -> str:
+    """The absolute path or the address of one photo, whether it is there or not."""
+    if not photo or is_address(photo) or not storage.is_local(photo):
+        return photo
+    return _listed(str(_local(photo)))
 
 
 def _of_list(pattern: str) -> list[str]:
@@ -74,7 +84,12 @@ def _of_list(pattern: str) -> list[str]:
             continue
         if entry.startswith(TABLE):
             raise InputDataError(f"{pattern}, line {number}: {entry}: a table is named by itself")
-        of_entry = _of_pattern(entry) or ([] if glob.has_magic(entry) else [_absent(entry)])
+        try:
+            of_entry = _of_pattern(entry)
+        except CroplakeError as error:
+            raise InputDataError(f"{pattern}, line {number}: {error}") from error
+        if not of_entry and not glob.has_magic(entry):
+            of_entry = [locate(entry)]
         if not of_entry:
             raise InputDataError(f"{pattern}, line {number}: {entry}: no photos there")
         photos += of_entry
@@ -101,9 +116,8 @@ def _of_pattern(pattern: str) -> list[str]:
 
 def _local(pattern: str) -> Path:
     """A local path; `~` is the user's home, unless something of that name is there."""
-    if pattern.startswith("file:"):
-        return storage.local_path(pattern)
-    return Path(pattern if os.path.lexists(pattern) else os.path.expanduser(pattern))
+    path = storage.local_path(pattern)
+    return path if os.path.lexists(path) else Path(os.path.expanduser(path))
 
 
 def _below(path: str) -> Iterator[str]:
@@ -120,11 +134,6 @@ def _below(path: str) -> Iterator[str]:
 
 def _refuse(error: OSError) -> None:
     raise InputDataError(f"{error.filename}: the folder cannot be read: {error.strerror}")
-
-
-def _absent(entry: str) -> str:
-    """What a list names though it is not there."""
-    return entry if is_stored(entry) else _listed(str(_local(entry)))
 
 
 def _listed(path: str) -> str:

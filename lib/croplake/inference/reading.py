@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from urllib.parse import unquote_to_bytes, urlsplit
 
+from croplake import storage
+from croplake.errors import SettingsError
 from croplake.fetching.getter import Getter
 from croplake.fetching.outcome import PhotoError, Status
 from croplake.inference.listing import is_address
@@ -36,7 +37,10 @@ def photo_loader(getter: Getter, *, max_bytes: int) -> LoadBytes:
             return read_local(path, max_bytes=max_bytes)
         root, inside = split_address(path)
         if root not in stores:
-            stores[root] = Store(root)
+            try:
+                stores[root] = Store(root)
+            except SettingsError as error:
+                raise PhotoError(Status.BAD_ADDRESS, str(error)) from error
         return read_stored(stores[root], inside, max_bytes=max_bytes)
 
     return load
@@ -56,17 +60,19 @@ def read_local(path: str, *, max_bytes: int) -> bytes:
         PhotoError: `bad_address` (no absolute path), `not_found`, `too_many_bytes`, or
             `unreadable` (no permission, no plain file, a fault of the disk).
     """
-    if path.startswith("file:"):
-        path = os.fsdecode(unquote_to_bytes(urlsplit(path).path))
+    if storage.is_local(path):
+        path = str(storage.local_path(path))
     if not os.path.isabs(path) or "\x00" in path:
-        raise PhotoError(Status.BAD_ADDRESS, f"{path!r}: expected an absolute path or an address")
+        raise PhotoError(
+            Status.BAD_ADDRESS,
+            f"{path!r}: expected an absolute path, or an address (http, https, file, s3a, hdfs)",
+        )
     try:
         found = os.stat(path)
         # Reading a pipe would wait for ever.
         if not stat.S_ISREG(found.st_mode):
             raise PhotoError(Status.UNREADABLE, "not a plain file")
-        if found.st_size > max_bytes:
-            raise _too_long(found.st_size, max_bytes)
+        check_length(found.st_size, max_bytes=max_bytes)
         with open(path, "rb") as file:
             return file.read()
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -79,8 +85,7 @@ def read_stored(store: Store, path: str, *, max_bytes: int) -> bytes:
     """Reads a photo of a storage; errors as `read_local`."""
     try:
         with store.open(path) as file:
-            if file.size() > max_bytes:
-                raise _too_long(file.size(), max_bytes)
+            check_length(file.size(), max_bytes=max_bytes)
             return bytes(file.read())
     except FileNotFoundError as error:
         raise PhotoError(Status.NOT_FOUND, str(error)) from error
@@ -88,5 +93,7 @@ def read_stored(store: Store, path: str, *, max_bytes: int) -> bytes:
         raise PhotoError(Status.UNREADABLE, str(error)) from error
 
 
-def _too_long(num_bytes: int, max_bytes: int) -> PhotoError:
-    return PhotoError(Status.TOO_MANY_BYTES, f"{num_bytes} bytes, the limit is {max_bytes}")
+def check_length(num_bytes: int, *, max_bytes: int) -> None:
+    """Refuses a file that is too long; raises PhotoError (`too_many_bytes`)."""
+    if num_bytes > max_bytes:
+        raise PhotoError(Status.TOO_MANY_BYTES, f"{num_bytes} bytes, the limit is {max_bytes}")

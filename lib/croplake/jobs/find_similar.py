@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Final
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.dataset as pads
@@ -19,6 +18,7 @@ from rich.table import Table
 from croplake import storage, summary
 from croplake import tables as t
 from croplake.errors import InputDataError, SettingsError
+from croplake.inference.listing import is_address
 from croplake.inference.neighbour_index import open_index
 from croplake.inference.neighbours import ExactSearch, Neighbour, Search, find_nearest
 from croplake.inference.vectors import StoredVectors, find_networks
@@ -96,7 +96,7 @@ def run(context: JobContext, *, photo: str, top: int, dataset: str | None = None
 
 def _page_name(photo: str) -> str:
     """A file's name that tells the photo, whatever it is called."""
-    stem = PurePosixPath(urlsplit(photo).path).stem
+    stem = PurePosixPath(re.split(r"[?#]", photo)[0] if is_address(photo) else photo).stem
     slug = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")[:40]
     digest = hashlib.sha256(photo.encode(errors="surrogateescape")).hexdigest()[:8]
     return "_".join(filter(None, ("similar", slug, digest))) + ".html"

@@ -10,7 +10,6 @@ from typing import Final
 import numpy as np
 import pyarrow.dataset as pads
 
-from croplake import storage
 from croplake import tables as t
 from croplake.errors import IncompleteError, InputDataError
 from croplake.fetching.getter import HttpGetter
@@ -18,7 +17,7 @@ from croplake.fetching.outcome import TRANSIENT, PhotoError, Status
 from croplake.fetching.shares import EqualShares
 from croplake.inference.embed_spark import about_network, embed_photo
 from croplake.inference.embedding import Vectors
-from croplake.inference.listing import is_address
+from croplake.inference.listing import locate
 from croplake.inference.reading import photo_loader
 from croplake.inference.vectors import StoredVectors
 from croplake.jobs.context import JobContext
@@ -114,27 +113,13 @@ def _of_photo(context: JobContext, photo: str, stored: StoredVectors) -> Asked:
 
 
 def _read(context: JobContext, photo: str) -> bytes:
-    limits = context.http_limits()
-    if is_address(photo) or storage.is_local(photo):
-        has_scheme = is_address(photo) or photo.startswith("file:")
-        place = photo if has_scheme else os.path.abspath(os.path.expanduser(photo))
-        shares = EqualShares(context.host_budgets())
-        with HttpGetter(limits, shares, max_transfers=1) as getter:
-            return photo_loader(getter, max_bytes=limits.max_bytes)(place)
-    try:
-        num_bytes = storage.size_bytes(photo)
-        if num_bytes is None:
-            raise PhotoError(Status.NOT_FOUND, "no such file")
-        if num_bytes > limits.max_bytes:
-            detail = f"{num_bytes} bytes, the limit is {limits.max_bytes}"
-            raise PhotoError(Status.TOO_MANY_BYTES, detail)
-        return storage.read_bytes(photo)
-    except (OSError, ValueError) as error:  # pyarrow's word for an unknown kind of address
-        raise PhotoError(Status.UNREADABLE, str(error)) from error
+    limits, shares = context.http_limits(), EqualShares(context.host_budgets())
+    with HttpGetter(limits, shares, max_transfers=1) as getter:
+        return photo_loader(getter, max_bytes=limits.max_bytes)(locate(photo))
 
 
 def _refusal(photo: str, status: Status, detail: str | None) -> InputDataError | IncompleteError:
-    text = f"{photo}: {status}: {detail}"
+    text = f"{photo or repr(photo)}: {status}: {detail}"
     if status in TRANSIENT:
         return IncompleteError(f"{text}; the same command asks again")
     return InputDataError(f"{text}; expected a photo, or the box_id of a crop")
