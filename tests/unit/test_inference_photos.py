@@ -92,6 +92,7 @@ def classify(paths: list[str], **changes: Any) -> list[dict[str, Any]]:  # noqa:
     settings: dict[str, Any] = {
         "load_bytes": load_by_name,
         "decode": functools.partial(decode_upright, max_pixels=1_000_000, least_side_px=8),
+        "max_bytes": 10_000,
         "clock": lambda: NOW,
     }
     classifier = changes.pop("classifier", Colours())
@@ -220,7 +221,8 @@ def test_a_consumer_that_stops_early_does_not_make_the_rest_load(tmp_path: Path)
 
     run = ClassifyRun("r", "m", top=1, batch_size=2)
     decode = functools.partial(decode_upright, max_pixels=1000, least_side_px=8)
-    out: Any = classify_photos(batches(), run, Colours(), load_bytes=load, decode=decode)
+    given: dict[str, Any] = {"load_bytes": load, "decode": decode, "max_bytes": 10_000}
+    out: Any = classify_photos(batches(), run, Colours(), **given)
     assert next(iter(out)).num_rows == 2
     out.close()
     # The batch, and what was read ahead: the next, and what the thread had in hand.
@@ -244,12 +246,20 @@ def test_photos_whose_bytes_are_given_are_not_read() -> None:
     def load(path: str) -> bytes:
         raise AssertionError(path)
 
-    rows = [("named", photo(BLUE), True), ("empty", b"", True)]
+    rows = [
+        ("named", photo(BLUE), True),
+        ("empty", b"", True),
+        ("long", photo(RED) + b" " * 9_999, True),
+    ]
     batch = pa.RecordBatch.from_pylist(
         [dict(zip(PHOTOS_SCHEMA.names, row, strict=True)) for row in rows], schema=PHOTOS_SCHEMA
     )
     out = classify([], batches=[batch], load_bytes=load)
-    assert [(row[t.PATH], row[t.STATUS]) for row in out] == [("named", "ok"), ("empty", "empty")]
+    assert [(row[t.PATH], row[t.STATUS]) for row in out] == [
+        ("named", "ok"),
+        ("empty", "empty"),
+        ("long", "too_many_bytes"),
+    ]
 
 
 def test_sinks_are_told_of_every_photo_with_its_row_and_bytes() -> None:

@@ -16,7 +16,7 @@ from croplake.fetching.upright import Upright
 from croplake.inference.ahead import in_batches_ahead
 from croplake.inference.model import STATUS_NOT_FINITE
 from croplake.inference.network import Photo, Probabilities, Squares
-from croplake.inference.reading import LoadBytes
+from croplake.inference.reading import LoadBytes, check_length
 
 STATUS_PREDICTION_FAILED: Final = "prediction_failed"
 """The network refused the batch; the detail names the exception."""
@@ -116,6 +116,7 @@ def classify_photos(
     *,
     load_bytes: LoadBytes,
     decode: DecodePhoto,
+    max_bytes: int,
     shrink: Callable[[Photo], Photo] | None = None,
     keeps_data: bool = False,
     sinks: Sequence[Sink] = (),
@@ -131,6 +132,7 @@ def classify_photos(
         classifier: the model.
         load_bytes: reads or downloads; called from `run.transfers` threads at once.
         decode: decodes within limits; called from the same threads.
+        max_bytes: a longer file is not decoded, be it loaded or given.
         shrink: makes the small picture that sinks get, from the decoded one; same threads.
         keeps_data: whether sinks get the files' bytes.
         sinks: told of every photo before its row is given on.
@@ -147,6 +149,7 @@ def classify_photos(
         path, content, is_shared_name = row
         try:
             data = load_bytes(path) if content is None else content
+            check_length(len(data), max_bytes=max_bytes)
             seen = decode(data)
             return Opened(
                 path,

@@ -67,7 +67,7 @@ class ClassifyTask:
     Attributes:
         model: folder or file of the model, readable from every executor.
         run: the run's settings.
-        limits: of downloads; `max_bytes` holds for files, too.
+        limits: of downloads; `max_bytes` holds for files and bytes of tables, too.
         budgets: of hosts.
         num_tasks: that run at once.
         max_pixels: a photo of more pixels is not decoded.
@@ -115,6 +115,7 @@ class ClassifyTask:
                 decode=functools.partial(
                     decode_upright, max_pixels=self.max_pixels, least_side_px=least_side_px
                 ),
+                max_bytes=self.limits.max_bytes,
                 shrink=None if showcase is None else showcase.shrink,
                 keeps_data=copies is not None,
                 sinks=sinks,
