@@ -11,7 +11,10 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -264,6 +267,29 @@ def remove_below(uri: str, path: str) -> None:
     """Removes a file that `files_below` found."""
     files, folder = _open(uri)
     files.delete_file(f"{folder}/{path}")
+
+
+@contextmanager
+def local_file(uri: str) -> Iterator[Path]:
+    """A file as a local one: itself where it is local, else a copy that goes with the block.
+
+    Yields:
+        Its path, with the name that it has at `uri`.
+
+    Raises:
+        OSError: it is not there, or cannot be read or copied.
+    """
+    if is_local(uri):
+        path = local_path(uri)
+        if not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="croplake-") as folder:
+        path = Path(folder, uri.rsplit("/", 1)[-1])
+        with open_input(uri) as content, path.open("wb") as copy:
+            shutil.copyfileobj(content, copy, 1 << 20)
+        yield path
 
 
 def is_refusal(error: OSError) -> bool:

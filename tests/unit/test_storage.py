@@ -72,6 +72,15 @@ def test_a_file_is_written_whole_though_its_name_is_as_long_as_names_can_be(tmp_
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == [long.name] * 2
 
 
+def test_a_local_file_is_itself_and_one_that_is_not_there_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "net #1.keras"
+    file.write_bytes(b"weights")
+    with storage.local_file(file.as_uri()) as path:
+        assert path == file
+    with pytest.raises(FileNotFoundError, match=r"gone\.keras"), storage.local_file("gone.keras"):
+        pass
+
+
 @pytest.mark.parametrize(
     ("error", "is_final"),
     [

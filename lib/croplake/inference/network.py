@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
@@ -193,22 +192,11 @@ def _read_network(uri: str) -> _Network:
     import keras
 
     try:
-        with _local_file(uri) as path:
+        with storage.local_file(uri) as path:
             network: _Network = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever the format's reader met
         raise InputDataError(f"{uri}: Keras cannot load it: {error}") from error
     return network
-
-
-@contextmanager
-def _local_file(uri: str) -> Iterator[Path]:
-    if storage.is_local(uri):
-        yield storage.local_path(uri)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, uri.rsplit("/", 1)[-1])
-        path.write_bytes(storage.read_bytes(uri))
-        yield path
 
 
 def compiled(ask: Callable[[Any], object], side_px: int) -> Run:

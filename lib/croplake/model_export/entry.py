@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -125,27 +126,26 @@ def _write(
 ) -> ExportAnswer:
     address = storage.join(model.folder, MODEL_FILE)
     folder = scratch / "written"
-    try:
-        folder.mkdir()
-        if storage.is_local(address):
-            file = storage.local_path(address)
-        else:
-            file = scratch / "model.keras"
-            file.write_bytes(storage.read_bytes(address))
-    except OSError as error:
-        raise IncompleteError(
-            f"{address}: cannot be copied to {scratch}: {error}; once that is mended, run it again"
-        ) from error
-    job = ExportJob(
-        file=str(file),
-        name=address,
-        labels=labels,
-        card=told,
-        formats=request.formats or FORMATS,
-        quantization=settings.export_model.quantization,
-        folder=str(folder),
-    )
-    return ExportAnswer.model_validate(ask(_PROCESS, job.model_dump(), environment=QUIET | _ON_CPU))
+    with ExitStack() as stack:
+        try:
+            folder.mkdir()
+            file = stack.enter_context(storage.local_file(address))
+        except OSError as error:
+            raise IncompleteError(
+                f"{address}: cannot be copied to {scratch.parent}: {error}; once that is mended, "
+                "run it again"
+            ) from error
+        job = ExportJob(
+            file=str(file),
+            name=address,
+            labels=labels,
+            card=told,
+            formats=request.formats or FORMATS,
+            quantization=settings.export_model.quantization,
+            folder=str(folder),
+        )
+        answer = ask(_PROCESS, job.model_dump(), environment=QUIET | _ON_CPU)
+    return ExportAnswer.model_validate(answer)
 
 
 def _check_asked(request: Request, model: TrainedModel, answer: ExportAnswer) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,7 @@ def load_initial_weights(model: keras.Model, base: keras.Model, base_name: str, 
         SettingsError: there is no such file, or it does not fill the whole base. A base that is
             half filled would pass random numbers on.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = _local_file(uri, Path(folder))
+    with _local_file(uri) as path:
         before = [weight.numpy() for weight in base.weights]
         source = None if path.name.endswith(".weights.h5") else _load_whole(path)
         if source is not None:
@@ -55,21 +54,17 @@ def load_initial_weights(model: keras.Model, base: keras.Model, base_name: str, 
         )
 
 
-def _local_file(uri: str, folder: Path) -> Path:
-    try:
-        if storage.is_local(uri):
-            path = storage.local_path(uri)
-            if not path.is_file():
-                raise FileNotFoundError("no such file")
-            return path
-        path = folder / uri.rsplit("/", 1)[-1]
-        path.write_bytes(storage.read_bytes(uri))
-    except OSError as error:
-        raise SettingsError(
-            f"train.weights: {uri} cannot be read on this worker: {error}; give imagenet, none, "
-            "or a .keras, .h5 or .weights.h5 file that every worker can read"
-        ) from error
-    return path
+@contextmanager
+def _local_file(uri: str) -> Iterator[Path]:
+    with ExitStack() as stack:
+        try:
+            path = stack.enter_context(storage.local_file(uri))
+        except OSError as error:
+            raise SettingsError(
+                f"train.weights: {uri} cannot be read on this worker: {error}; give imagenet, "
+                "none, or a .keras, .h5 or .weights.h5 file that every worker can read"
+            ) from error
+        yield path
 
 
 def _load_whole(path: Path) -> keras.Model | None:
