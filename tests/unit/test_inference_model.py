@@ -60,9 +60,11 @@ def test_jpegs_and_photos_of_any_size_get_the_networks_answer(classifier: Classi
     expected = np.exp(0.02 * pixels)
     expected /= expected.sum(axis=1, keepdims=True)
     sizes = [(50, 30), (31, 32), (400, 9), (1, 1)]
-    photos = [solid(colour, *size) for colour, size in zip(colours, sizes, strict=True)]
-    crops = [jpeg(colour, *size) for colour, size in zip(colours, sizes, strict=True)]
-    for answer in (classifier.predict_photos(photos), classifier.predict_jpegs(crops)):
+    shapes = list(zip(colours, sizes, strict=True))
+    photos = [classifier.fit_photo(solid(colour, *size)) for colour, size in shapes]
+    crops = [classifier.decode_jpeg(jpeg(colour, *size)) for colour, size in shapes]
+    for squares in (photos, crops):
+        answer = classifier.predict(np.stack(squares))
         assert answer.dtype == np.float32
         np.testing.assert_allclose(answer, expected, atol=0.01)
 
@@ -72,8 +74,7 @@ def test_many_pictures_and_none_have_as_many_answers(classifier: Classifier) -> 
     answers = classifier.predict(squares)
     assert answers.shape == (300, 3)
     np.testing.assert_allclose(answers[299:], classifier.predict(squares[299:]), atol=1e-6)
-    assert classifier.predict_jpegs([]).shape == (0, 3)
-    assert classifier.predict_photos([]).shape == (0, 3)
+    assert classifier.predict(squares[:0]).shape == (0, 3)
 
 
 def test_a_large_photo_is_averaged_not_sampled(classifier: Classifier) -> None:
@@ -106,7 +107,7 @@ def test_crops_are_decoded_as_in_training(classifier: Classifier) -> None:
 
 def test_a_crop_that_is_no_jpeg_has_a_named_failure(classifier: Classifier) -> None:
     with pytest.raises(PhotoError, match="broken_photo"):
-        classifier.predict_jpegs([jpeg(RED), b"no JPEG"])
+        classifier.decode_jpeg(b"no JPEG")
 
 
 def test_a_model_is_loaded_once_in_a_process(model_folder: Path, classifier: Classifier) -> None:
@@ -117,7 +118,7 @@ def test_a_model_is_loaded_once_in_a_process(model_folder: Path, classifier: Cla
 def test_the_file_of_a_model_stands_for_its_folder(model_folder: Path) -> None:
     file = str(model_folder / "model.keras")
     assert read_labels(file) == ("red", "green", "blue")
-    answer = load_classifier(file).predict_photos([solid(BLUE)])
+    answer = load_classifier(file).predict(solid(BLUE, 32, 32)[None])
     assert answer.argmax() == 2
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -67,31 +67,6 @@ class Classifier:
             parts.append(self._run(squares_NHWC[start : start + _STEP]))
         return np.concatenate(parts)
 
-    def predict_jpegs(self, jpegs: Sequence[bytes]) -> Probabilities:
-        """Classifies crops, decoded as in training.
-
-        Args:
-            jpegs: N JPEG files.
-
-        Returns:
-            float32 probabilities, shape (N, C).
-
-        Raises:
-            PhotoError: a JPEG cannot be decoded (`broken_photo`).
-        """
-        return self.predict(self._stack([self.decode_jpeg(jpeg) for jpeg in jpegs]))
-
-    def predict_photos(self, photos: Sequence[Photo]) -> Probabilities:
-        """Classifies decoded photos.
-
-        Args:
-            photos: N uint8 RGB arrays, each of its own shape (height, width, 3).
-
-        Returns:
-            float32 probabilities, shape (N, C).
-        """
-        return self.predict(self._stack([self.fit_photo(photo) for photo in photos]))
-
     def decode_jpeg(self, jpeg: bytes) -> Squares:
         """Decodes a crop with the very function that training reads with.
 
@@ -116,10 +91,6 @@ class Classifier:
             uint8 RGB, shape (side_px, side_px, 3).
         """
         return fit_photo(photo_HWC, self.side_px)
-
-    def _stack(self, squares: Sequence[Squares]) -> Squares:
-        shape = (0, self.side_px, self.side_px, 3)
-        return np.stack(squares) if squares else np.zeros(shape, np.uint8)
 
 
 def fit_photo(photo_HWC: Photo, side_px: int) -> Photo:
