@@ -46,7 +46,7 @@ def test_files_that_cannot_be_written_end_in_exit_code_3_and_the_next_run_goes_o
     ("number", "exit_code", "told"),
     [
         (errno.EACCES, 2, "expected a folder, new or there, that this user may write"),
-        (errno.ENOSPC, 3, "once that is mended, the same command goes on"),
+        (errno.ENOSPC, 3, "once that is mended, run the same command again"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_found_before_the_work(

@@ -34,12 +34,10 @@ from croplake.jobs.export_plan import READS, count_pictures, plan_export, rows_o
 from croplake.jobs.select_boxes import dataset_labels
 from croplake.lake import spark_schema
 from croplake.locks import writing
+from croplake.target_folder import check_target
 
 NAME: Final = "export_examples"
 _LOCK: Final = "export"
-_WRITABLE: Final = f"{OWN_FOLDER}/writable"
-"""An empty file that a run writes first, to see whether it may. It stays: who may write into a
-bucket may not always delete."""
 _MAX_NAMED: Final = 3
 _GO_ON: Final = "the same command goes on with what is missing"
 
@@ -98,25 +96,18 @@ def _export_into(context: JobContext, request: Request, into: str) -> None:
 
 def _check(context: JobContext, request: Request, into: str) -> None:
     """Refuses what cannot be before the work begins."""
-    if f"{into}/".startswith(f"{context.lake.root}/"):
-        raise SettingsError(f"--into {request.into}: is in the lake; expected a folder elsewhere")
     if request.format == "tfrecord" and find_spec("tensorflow") is None:
         raise SettingsError(
             "--format tfrecord: is written by TensorFlow, which this Python does not have; "
             "install croplake[train] here and on the executors"
         )
-    try:
-        if storage.size_bytes(into) is not None:
-            raise SettingsError(f"--into {request.into}: is a file; expected a folder, or none yet")
-        _found(context, request, into)
-        storage.write_bytes(storage.join(into, _WRITABLE), b"")
-    except OSError as error:
-        told = f"--into {request.into}: cannot be written: {error}"
-        if storage.is_refusal(error):
-            raise SettingsError(
-                f"{told}; expected a folder, new or there, that this user may write"
-            ) from error
-        raise IncompleteError(f"{told}; once that is mended, {_GO_ON}") from error
+    check_target(
+        "--into",
+        request.into,
+        context.lake.root,
+        own_folder=OWN_FOLDER,
+        check_files=lambda: _found(context, request, into),
+    )
 
 
 def _found(context: JobContext, request: Request, into: str) -> Manifest | None:

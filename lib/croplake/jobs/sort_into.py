@@ -19,11 +19,9 @@ from croplake.errors import IncompleteError, SettingsError
 from croplake.inference.copies import NOT_SORTED, PARTS
 from croplake.inference.photos import ANSWERED
 from croplake.inference.stored import is_stored
+from croplake.target_folder import check_target
 
 _COLUMNS: Final = (t.PATH, t.STATUS, t.DETAIL)
-_GO_ON: Final = "once that is mended, run the same command again"
-_WRITABLE: Final = f"{PARTS}/writable"
-"""An empty file that a run writes first, to see whether it may."""
 
 
 def check_sort_into(into: str, patterns: Sequence[str], lake_root: str) -> None:
@@ -40,25 +38,13 @@ def check_sort_into(into: str, patterns: Sequence[str], lake_root: str) -> None:
         IncompleteError: it does not answer, or is full.
     """
     target = storage.absolute(into)
-    if f"{target}/".startswith(f"{lake_root}/"):
-        raise SettingsError(f"--sort-into {into}: is in the lake; expected a folder elsewhere")
     for pattern in patterns:
         if _is_below(target, pattern):
             raise SettingsError(
                 f"--sort-into {into}: lies in {pattern}, so the next run would sort its copies; "
                 "expected a folder outside of the photos'"
             )
-    try:
-        if storage.size_bytes(target) is not None:
-            raise SettingsError(f"--sort-into {into}: is a file; expected a folder, or none yet")
-        storage.write_bytes(storage.join(target, _WRITABLE), b"")
-    except OSError as error:
-        told = f"--sort-into {into}: cannot be written: {error}"
-        if storage.is_refusal(error):
-            raise SettingsError(
-                f"{told}; expected a folder, new or there, that this user may write"
-            ) from error
-        raise IncompleteError(f"{told}; {_GO_ON}") from error
+    check_target("--sort-into", into, lake_root, own_folder=PARTS)
 
 
 def write_not_sorted(into: str, landed: DataFrame) -> None:
@@ -84,7 +70,7 @@ def write_not_sorted(into: str, landed: DataFrame) -> None:
         except OSError as error:
             raise IncompleteError(
                 f"--sort-into {into}: {NOT_SORTED} cannot be written: {error}; the answers are in "
-                f"the table; {_GO_ON}"
+                "the table; once that is mended, run the same command again"
             ) from error
     # Who may write into a bucket may not always delete.
     with contextlib.suppress(OSError):

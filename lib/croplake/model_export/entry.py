@@ -91,7 +91,7 @@ def export_model(settings: Settings, request: Request) -> None:
     lake.check_is_lake()
     model = find_model(lake, settings.dataset.name, request.model_id)
     labels = read_labels(model.folder)
-    check_place(into, lake.root, request.formats or FORMATS, (LABELS, CARD, _README))
+    check_place(request.into, lake.root, request.formats or FORMATS, (LABELS, CARD, _README))
     told = describe(lake, model, len(labels))
     with tempfile.TemporaryDirectory(prefix="croplake-export-model-") as scratch:
         answer = _write(settings, request, model, labels, told, Path(scratch))

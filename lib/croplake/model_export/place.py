@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from croplake import storage
-from croplake.errors import IncompleteError, InputDataError, SettingsError
+from croplake.errors import InputDataError
 from croplake.export.placing import PARTS, place_bytes, place_file
 from croplake.export.plan import OWN_FOLDER
 from croplake.model_export.formats import CARD, PLACES, Format
+from croplake.target_folder import check_target
 
 MARK: Final = f"{OWN_FOLDER}/model.json"
 """Lists the files of the export that is there; no others are ever replaced or removed."""
-WRITABLE: Final = f"{OWN_FOLDER}/writable"
-"""An empty file that is written first, to see whether it may."""
 _SAVEDMODEL: Final = f"{PLACES['savedmodel']}/saved_model.pb"
 _COMES_LAST: Final = (_SAVEDMODEL, CARD)
 """What is looked for first by those who load the rest."""
@@ -28,7 +27,7 @@ def check_place(
     """Refuses what cannot be before the work begins.
 
     Args:
-        into: address of the folder.
+        into: path or address of the folder.
         lake_root: of the lake that the model is in.
         formats: that are to be written.
         beside: further files that are to be written.
@@ -38,20 +37,14 @@ def check_place(
         InputDataError: files are there that are not an earlier export's.
         IncompleteError: it cannot be written as things are.
     """
-    if f"{into}/".startswith(f"{lake_root}/"):
-        raise SettingsError(f"--into {into}: is in the lake; expected a folder elsewhere")
-    try:
-        if storage.size_bytes(into) is not None:
-            raise SettingsError(f"--into {into}: is a file; expected a folder, or none yet")
-        _check_files(into, {*(PLACES[format] for format in formats), *beside})
-        storage.write_bytes(storage.join(into, WRITABLE), b"")
-    except OSError as error:
-        told = f"--into {into}: cannot be written: {error}"
-        if storage.is_refusal(error):
-            raise SettingsError(
-                f"{told}; expected a folder, new or there, that this user may write"
-            ) from error
-        raise IncompleteError(f"{told}; once that is mended, run it again") from error
+    planned = {*(PLACES[format] for format in formats), *beside}
+    check_target(
+        "--into",
+        into,
+        lake_root,
+        own_folder=OWN_FOLDER,
+        check_files=lambda: _check_files(storage.absolute(into), planned),
+    )
 
 
 def _check_files(into: str, planned: set[str]) -> None:
