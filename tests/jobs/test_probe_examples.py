@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pyspark.sql import SparkSession
 from rich.console import Console
 
 from croplake import tables as t
@@ -17,6 +18,7 @@ from croplake.errors import CroplakeError, IncompleteError, InputDataError, Sett
 from croplake.inference.embedding import AboutNetwork, EmbeddingNetwork
 from croplake.jobs import evaluate_classifier
 from croplake.jobs.context import JobContext
+from croplake.jobs.embed_crops import Piece, name_crops
 from croplake.jobs.probe_baseline import SameExamples, evaluated_model, probe_baseline
 from croplake.jobs.probe_network import choose_network
 from croplake.jobs.way import run_job
@@ -82,9 +84,8 @@ def test_the_figures_are_of_the_whole_test_split_and_go_to_evaluations(
 
 
 def test_only_what_is_missing_is_made(probed: SmallLake) -> None:
-    before = rows_of(probed.settings, "embeddings")
-    first = before[0][t.BOX_ID]
-    probed.lake.delete(t.EMBEDDINGS, f"box_id = '{first}'")
+    missing = {box_id_of(0), box_id_of(3)}  # one of each split of the others
+    probed.lake.delete(t.EMBEDDINGS, "box_id in ('{}', '{}')".format(*missing))
     crops = [row for row in rows_of(probed.settings, "crops") if row[t.BOX_ID] != BROKEN]
     others = [
         example_of(probed, crop, split, "others")
@@ -93,12 +94,30 @@ def test_only_what_is_missing_is_made(probed: SmallLake) -> None:
     probed.add(t.EXAMPLES, *others)
     spec = probed.settings.dataset.model_copy(update={"name": "others"})
     context, _ = probe(probed, probed.settings.model_copy(update={"dataset": spec}))
-    assert context.counts["vectors at hand"] == 2 * NUM_EACH - 1
-    assert context.counts["vectors made"] == 1
+    assert context.counts["vectors at hand"] == 2 * NUM_EACH - 2
+    assert context.counts["vectors made"] == 2
     after = rows_of(probed.settings, "embeddings")
-    assert {row[t.BOX_ID] for row in after if row[t.RUN_ID] == context.run_id} == {first}
+    assert {row[t.BOX_ID] for row in after if row[t.RUN_ID] == context.run_id} == missing
     assert Counter(row[t.BOX_ID] for row in after).most_common(1)[0][1] == 1
     assert len(after) == 2 * NUM_EACH
+
+
+def test_the_missing_crops_of_many_files_are_named_by_one_spark_job(spark: SparkSession) -> None:
+    missing = spark.createDataFrame(
+        [("a", 1), ("b", 2), ("c", 2), ("d", 3)], "box_id string, file_key long"
+    )
+    pieces = [Piece("1", [0], 1, 1), Piece("2", [0, 1], 2, 2), Piece("3", [0], 1)]
+    spark.sparkContext.setJobGroup("named", "")
+    try:
+        named = name_crops(pieces, missing)
+    finally:
+        spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]
+    assert {piece[t.PATH]: piece["box_ids"] for piece in named} == {
+        "1": ["a"],
+        "2": ["b", "c"],
+        "3": None,
+    }
+    assert len(spark.sparkContext.statusTracker().getJobIdsForGroup("named")) == 1
 
 
 @pytest.mark.full

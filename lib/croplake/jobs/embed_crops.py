@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
@@ -21,11 +22,27 @@ from croplake.jobs.context import JobContext
 from croplake.jobs.fetch_plan import recipe_of
 from croplake.report.measures import FILE_KEY, file_key, key_of_file
 
-_Piece: TypeAlias = dict[str, Any]
 _MAX_NAMED: Final = 5
 _MADE: Final = "vectors made"
 _AT_HAND: Final = "vectors at hand"
 _FAILED: Final = "crops without a vector"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a file of `examples`.
+
+    Attributes:
+        path: of the file.
+        row_groups: of it.
+        num_crops: that have no vector yet.
+        file_key: of a file that lacks some of its crops only, so that they have to be named.
+    """
+
+    path: str
+    row_groups: list[int]
+    num_crops: int
+    file_key: int | None = None
 
 
 def kept_examples(context: JobContext, version: int) -> DataFrame:
@@ -74,7 +91,8 @@ def embed_missing(context: JobContext, run: EmbedRun, version: int) -> None:
         context.counts[_AT_HAND] = num_all - num_missing
         made = 0
         for pieces in _in_commits(_pieces(context, missing, version), context):
-            context.lake.append(embed_crops(context.spark, pieces, run), t.EMBEDDINGS)
+            named = name_crops(pieces, missing)
+            context.lake.append(embed_crops(context.spark, named, run), t.EMBEDDINGS)
             context.written[t.EMBEDDINGS.name] = context.lake.version(t.EMBEDDINGS)
             context.note()
             made = _made_by(context, run)
@@ -97,12 +115,8 @@ def _missing(context: JobContext, run: EmbedRun, version: int) -> DataFrame:
     return wanted.join(there, on=t.BOX_ID, how="anti")
 
 
-def _pieces(context: JobContext, missing: DataFrame, version: int) -> Iterator[tuple[_Piece, int]]:
-    """Parts of the files, each with the number of crops that it lacks.
-
-    A file that lacks all of its crops is taken row group by row group; of another the missing crops
-    are named.
-    """
+def _pieces(context: JobContext, missing: DataFrame, version: int) -> Iterator[Piece]:
+    """Parts of the files: one that lacks all of its crops is taken row group by row group."""
     counts = {row[FILE_KEY]: row["count"] for row in missing.groupBy(FILE_KEY).count().collect()}
     for split in t.SPLITS:
         partition = {t.DATASET: context.settings.dataset.name, t.SPLIT: split}
@@ -117,28 +131,49 @@ def _pieces(context: JobContext, missing: DataFrame, version: int) -> Iterator[t
             groups = range(footer.num_row_groups)
             if counts[key] >= footer.num_rows:
                 for group in groups:
-                    piece = {t.PATH: file, "row_groups": [group], "box_ids": None}
-                    yield piece, footer.row_group(group).num_rows
+                    yield Piece(file, [group], footer.row_group(group).num_rows)
             else:
-                rows = missing.where(F.col(FILE_KEY) == key).select(t.BOX_ID).collect()
-                box_ids = [row[t.BOX_ID] for row in rows]
-                piece = {t.PATH: file, "row_groups": list(groups), "box_ids": box_ids}
-                yield piece, len(box_ids)
+                yield Piece(file, list(groups), counts[key], key)
 
 
-def _in_commits(
-    pieces: Iterable[tuple[_Piece, int]], context: JobContext
-) -> Iterator[list[_Piece]]:
-    held: list[_Piece] = []
+def _in_commits(pieces: Iterable[Piece], context: JobContext) -> Iterator[list[Piece]]:
+    held: list[Piece] = []
     num_crops = 0
-    for piece, num_of_piece in pieces:
+    for piece in pieces:
         held.append(piece)
-        num_crops += num_of_piece
+        num_crops += piece.num_crops
         if num_crops >= context.settings.probe.crops_per_commit:
             yield held
             held, num_crops = [], 0
     if held:
         yield held
+
+
+def name_crops(pieces: Sequence[Piece], missing: DataFrame) -> list[dict[str, Any]]:
+    """Pieces as `embed_crops` takes them; all that have to be named cost one Spark job together.
+
+    Args:
+        pieces: of one commit.
+        missing: `box_id` and `file_key` of the crops without a vector.
+
+    Returns:
+        Rows of `PIECES_SCHEMA`.
+    """
+    box_ids: dict[int, list[str]] = {
+        piece.file_key: [] for piece in pieces if piece.file_key is not None
+    }
+    if box_ids:
+        named = missing.where(F.col(FILE_KEY).isin(list(box_ids)))
+        for row in named.select(FILE_KEY, t.BOX_ID).collect():
+            box_ids[row[FILE_KEY]].append(row[t.BOX_ID])
+    return [
+        {
+            t.PATH: piece.path,
+            "row_groups": piece.row_groups,
+            "box_ids": None if piece.file_key is None else box_ids[piece.file_key],
+        }
+        for piece in pieces
+    ]
 
 
 def _made_by(context: JobContext, run: EmbedRun) -> int:
