@@ -277,6 +277,14 @@ def write_delta(
         ("delta:{0}/t", "none of the columns content, path, url; name one with #COLUMN; it has "),
         ("delta:{0}/t#photo", "the table has no column path, expected a string that names the ph"),
         ("delta:{0}/t#photo,name", "2 photos are called 'x' in column name; a photo's name must"),
+        (
+            "delta:{0}/t#name,number",
+            "column name has paths and addresses, which are names themselv",
+        ),
+        (
+            "delta:crops#jpeg,box_id",
+            "photos of the lake's crops have names of their own; leave out",
+        ),
         ("delta:{0}/none", "no Delta table is there; expected delta:TABLE"),
         ("delta:boxes", "the lake's boxes has no photos; expected delta:TABLE"),
         ("delta:{0}/void#photo,name", "no photos there, the table has no row with one"),
@@ -369,6 +377,17 @@ def test_what_cannot_be_is_refused_before_the_work(
     assert main(arguments(small, str(tmp_path / "no.keras"), str(album))) == 4
     assert main(arguments(small, model)) == 2
     assert "classify.photos is empty" in capsys.readouterr().err
+    for command in (
+        [*arguments(small, model, str(album)), "--sort-into", "gs://b/x"],
+        [*arguments(small, model, str(album)), "--out", "gs://b/x"],
+        arguments(small, model, str(album), csv="gs://b/x"),
+        arguments(small, "gs://b/x", str(album)),
+        arguments(small, model, "delta:gs://b/x"),
+    ):
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        assert "croplake: 'gs://b/x" in said
+        assert "': files are not kept there; expected a local path, file:///FOLDER, s3a://" in said
     assert not small.lake.exists(t.PREDICTIONS)
     assert not (album / "sorted").exists()
 

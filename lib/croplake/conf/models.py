@@ -256,7 +256,9 @@ class ClassifyConf(ConfModel):
 
     photos: tuple[str, ...] = ()
     """Folders, globs or files, local or `s3a://`; http(s) addresses; `@FILE` reads a list of them,
-    one a line; `delta:TABLE#COLUMN` takes a Delta table's column of paths, addresses or bytes."""
+    one a line; `delta:TABLE#COLUMN` takes a Delta table's column of paths, addresses or bytes,
+    `delta:TABLE#COLUMN,NAME` names photos that are given by their bytes by another column than
+    `path`."""
     model: str = "latest"
     """Model id, path of a `.keras` file, or `latest`."""
     min_probability: Fraction = 0.5

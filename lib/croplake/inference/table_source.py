@@ -23,7 +23,8 @@ _USUAL: Final = (CONTENT, t.PATH, "url")
 _SYNTAX: Final = (
     "expected delta:TABLE, delta:TABLE#COLUMN or delta:TABLE#COLUMN,NAME: an address of a Delta "
     "table or one of this lake's (photos, crops, examples), a column of paths and addresses "
-    "(string) or of photos' bytes (binary), and of the latter the column with their names"
+    "(string) or of photos' bytes (binary), and of the latter, where the table is not this lake's, "
+    "the column with their names"
 )
 
 
@@ -69,6 +70,11 @@ def parse_source(pattern: str) -> TableSource:
     if address in {table.name for table in ALL_TABLES}:
         if address not in _OF_LAKE:
             raise InputDataError(f"{pattern}: the lake's {address} has no photos; {_SYNTAX}")
+        if name is not None:
+            raise InputDataError(
+                f"{pattern}: photos of the lake's {address} have names of their own; leave out "
+                f",{name}; {_SYNTAX}"
+            )
         table = next(table for table in ALL_TABLES if table.name == address)
         return TableSource(pattern, table, address, column, name)
     if not _is_table(address):
@@ -90,6 +96,11 @@ def read_source(spark: SparkSession, source: TableSource) -> DataFrame:
     df = spark.read.format("delta").load(storage.for_spark(source.address))
     column = _column(df, source)
     if isinstance(df.schema[column].dataType, StringType):
+        if source.name is not None:
+            raise InputDataError(
+                f"{source.pattern}: column {column} has paths and addresses, which are names "
+                f"themselves; leave out ,{source.name}; {_SYNTAX}"
+            )
         return _filled(_of_paths(df, column), source)
     name = source.name or t.PATH
     _check(df, source, name, (StringType,), "a string that names the photos")
