@@ -30,6 +30,7 @@ from tests.small_models import SIDE_PX, TWO_LAYERS, build_model, draw_crops, fit
 
 pytest.importorskip("tensorflow")
 
+REPOSITORYS = Path(__file__).parents[2] / "README.md"
 LABELS = ("Apple", "Äpfel, süß", "a\nb", "nul\0byte", 'quo"te', "梨", "=SUM(1)", "<b>", "50 %", "z")
 EXACT = 1e-5
 FLOAT_TFLITE = 1e-3
@@ -195,12 +196,19 @@ def test_the_readme_and_the_card_tell_whose_pictures_and_how_good(exported: Expo
     assert card["settings"]["weights"] == "none"
 
 
-def test_three_lines_of_the_readme_classify_a_jpeg_without_croplake(
+def code_blocks(file: Path) -> list[str]:
+    """Python of a README, without empty lines."""
+    found = re.findall(r"```python\n(.*?)```", file.read_text(), re.DOTALL)
+    return [re.sub(r"\n+", "\n", block) for block in found]
+
+
+def test_three_lines_of_the_readmes_classify_a_jpeg_without_croplake(
     exported: Exported, tmp_path: Path
 ) -> None:
-    text = (exported.into / "README.txt").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    blocks = code_blocks(exported.into / "README.txt")
     assert len(blocks) == len(FORMATS)
+    blocks += [block for block in code_blocks(REPOSITORYS) if "classify_jpegs" in block]
+    assert len(blocks) == len(FORMATS) + 1
     assert all(len(block.splitlines()) == 3 for block in blocks)
     crop = draw_crops(1, seed=21)[0]
     tmp_path.joinpath("away").symlink_to(exported.into)
@@ -220,7 +228,7 @@ def test_three_lines_of_the_readme_classify_a_jpeg_without_croplake(
         photo.unlink()
     assert answer.returncode == 0, answer.stderr
     expected = LABELS[int(exported.expected([crop]).argmax())]
-    assert [line for line in answer.stdout.splitlines() if line == expected] == [expected] * 4
+    assert [line for line in answer.stdout.splitlines() if line == expected] == [expected] * 5
 
 
 @pytest.mark.full
