@@ -15,6 +15,8 @@ from rich.console import Console
 from croplake.conf import Settings
 from croplake.jobs.way import run_all
 from croplake.miniature import MiniatureServer, World, build_world, serve_world
+from tests.colour_model import write_colour_model
+from tests.jobs.classify import FILES, NAMES
 from tests.jobs.exports import make_odd_lake
 from tests.jobs.probed_lake import ProbedLake, make_probed_lake
 from tests.jobs.small_lake import SmallLake, copy_small_lake, make_small_lake
@@ -122,3 +124,20 @@ def first_odd(first_small_lake: SmallLake, tmp_path_factory: pytest.TempPathFact
 def odd(first_odd: SmallLake, tmp_path: Path) -> SmallLake:
     """Such a lake of one test's own."""
     return copy_small_lake(first_odd, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def colour_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model's folder; its categories have odd names."""
+    return write_colour_model(tmp_path_factory.mktemp("model"), NAMES)
+
+
+@pytest.fixture(scope="session")
+def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Odd photos, and what is none; tests change nothing of it."""
+    folder = tmp_path_factory.mktemp("album")
+    for name, content in FILES.items():
+        file = folder / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content)
+    return folder
