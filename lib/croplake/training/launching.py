@@ -29,11 +29,14 @@ from croplake.training.worker_process import (
 
 _POLL_S: Final = 0.5
 _EXECUTORS_WAIT_S: Final = 60.0
-"""How long a cluster's executors may take to report, and tasks of an attempt before to end."""
+"""How long a cluster's executors may take to report."""
+_REPLACEMENT_WAIT_S: Final = 300.0
+"""The same for one that takes the place of a lost one: its machine may have to start first."""
 _LOCALHOST: Final = "127.0.0.1"
 _EXECUTOR_IS_GONE: Final = re.compile(
-    "ExecutorLostFailure|Python worker exited unexpectedly|FetchFailed|SocketException|"
-    "Connection reset|Broken pipe"
+    "ExecutorLostFailure|Python worker exited unexpectedly|SocketException|Connection reset|"
+    # Fewer slots than workers, though there were enough when the job was submitted.
+    r"Broken pipe|\[SPARK-24819\]"
 )
 
 Answers = list[dict[str, Any]]
@@ -78,15 +81,21 @@ def _first_failure(answers: Sequence[Any]) -> None:
             answer.result()
 
 
-def run_on_spark(spark: SparkSession, job: WorkerJob) -> Answers:
+def run_on_spark(spark: SparkSession, job: WorkerJob, *, is_again: bool) -> Answers:
     """Runs each worker as a task of a barrier stage.
+
+    Args:
+        spark: the session.
+        job: of all workers.
+        is_again: an attempt before had all its workers, and lost one.
 
     Raises:
         SettingsError: there are fewer slots, or GPUs, than workers.
-        WorkerFailureError: one of them failed; Spark ends the others.
+        WorkerFailureError: one of them failed, and Spark ends the others; or a lost executor has
+            not come back.
     """
     profile = _gpu_profile(spark, job.conf)
-    require_slots(spark, job.conf, profile)
+    require_slots(spark, job.conf, profile, is_again=is_again)
     text, num_workers = job.model_dump_json(), job.conf.num_workers
     numbers = spark.sparkContext.parallelize(range(num_workers), num_workers)
     ranks = (numbers.withResources(profile) if profile else numbers).barrier()
@@ -95,28 +104,50 @@ def run_on_spark(spark: SparkSession, job: WorkerJob) -> Answers:
     except Exception as error:  # py4j's for a failed job, PySpark's own for the rest
         if isinstance(error, PySparkException):
             raise
-        found = re.search(re.escape(ERROR_MARK) + r"(\{.*\})", str(error))
-        if found is not None:
-            failure = json.loads(found[1])
-            raise WorkerFailureError(failure["error"], failure["kind"]) from None
-        is_lost = _EXECUTOR_IS_GONE.search(str(error))
-        raise WorkerFailureError(str(error), LOST if is_lost else DEFECT) from error
+        raise failure_of(str(error)) from error
+
+
+def failure_of(text: str) -> WorkerFailureError:
+    """What a failed Spark job's text says of its workers."""
+    found = re.search(re.escape(ERROR_MARK) + r"(\{.*\})", text)
+    if found is not None:
+        failure = json.loads(found[1])
+        return WorkerFailureError(failure["error"], failure["kind"])
+    return WorkerFailureError(text, LOST if _EXECUTOR_IS_GONE.search(text) else DEFECT)
 
 
 def require_slots(
-    spark: SparkSession, conf: TrainConf, profile: ResourceProfile | None = None
+    spark: SparkSession,
+    conf: TrainConf,
+    profile: ResourceProfile | None = None,
+    *,
+    is_again: bool = False,
 ) -> None:
     """Refuses what Spark would otherwise wait for ten minutes, or for ever.
 
+    Args:
+        spark: the session.
+        conf: of the training.
+        profile: what a task takes, where that is not the session's.
+        is_again: there were enough before an executor was lost.
+
     Raises:
         SettingsError: there are fewer slots than workers.
+        WorkerFailureError: the same, though there were enough before.
     """
     context = spark.sparkContext
     is_local = str(context.master).startswith("local[")
-    deadline = time.monotonic() + (0 if is_local else _EXECUTORS_WAIT_S)
+    patience_s = _REPLACEMENT_WAIT_S if is_again else _EXECUTORS_WAIT_S
+    deadline = time.monotonic() + (0 if is_local else patience_s)
     while (slots := _count_slots(spark, profile)) < conf.num_workers:
         if time.monotonic() >= deadline:
             what = "slots with a GPU" if profile else "slots"
+            if is_again:
+                raise WorkerFailureError(
+                    f"Spark ({context.master}) has {slots} {what} for {conf.num_workers} workers, "
+                    f"{patience_s:.0f} s after it lost an executor",
+                    LOST,
+                )
             raise SettingsError(
                 f"train.num_workers: {conf.num_workers} workers train at the same time, but Spark "
                 f"({context.master}) has {slots} {what}; set train.num_workers to at most {slots}, "

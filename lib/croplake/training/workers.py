@@ -165,7 +165,7 @@ def _run_attempts(
         try:
             if job.conf.launch == "processes":
                 return run_as_processes(job), attempt
-            return run_on_spark(spark, job), attempt
+            return run_on_spark(spark, job, is_again=attempt > 1), attempt
         except WorkerFailureError as failure:
             if failure.kind != LOST:
                 raise _as_error(failure) from failure
