@@ -1,9 +1,10 @@
-"""A worker's own process: `python -m croplake.training.process`.
+"""A worker's own process: `python -m croplake.training.process SCRATCH_FOLDER`.
 
 TensorFlow lives here and not in Spark's Python worker, which Spark forks, reuses for the next job
 and may kill at any time. The job comes as a line of JSON on standard input, the answer goes as a
 line to standard output. The process ends when its standard input does, so it never outlives the
-task; until then it stays, for other workers may still need its last exchange.
+task, and takes its scratch folder with it, which a killed task cannot; until then it stays, for
+other workers may still need its last exchange.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -82,7 +84,8 @@ def main() -> int:
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)  # What TensorFlow or Keras print must not mix with the answer.
         done = threading.Event()
-        watch = threading.Thread(target=_end_with_standard_input, args=(done,), daemon=True)
+        ends = (done, sys.argv[1])
+        watch = threading.Thread(target=_end_with_standard_input, args=ends, daemon=True)
         watch.start()
         try:
             answer = train(job)
@@ -110,9 +113,10 @@ def _kind_of(error: Exception) -> str:
     return SettingsError.__name__ if name == "ResourceExhaustedError" else "defect"
 
 
-def _end_with_standard_input(done: threading.Event) -> None:
+def _end_with_standard_input(done: threading.Event, scratch: str) -> None:
     while sys.stdin.read(1):
         pass
+    shutil.rmtree(scratch, ignore_errors=True)
     os._exit(0 if done.is_set() else 1)
 
 

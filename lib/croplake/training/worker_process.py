@@ -114,7 +114,8 @@ class WorkerProcess:
         """
         self._rank = job.worker_index
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed at the exit
-        # What a killed process leaves behind goes with this folder.
+        # What a killed process leaves behind goes with this folder; where this one is killed, the
+        # process removes it.
         self._scratch = tempfile.TemporaryDirectory(prefix="croplake-worker-")
         task = {"type": "worker", "index": self._rank}
         cluster = {"cluster": {"worker": list(addresses)}, "task": task}
@@ -124,8 +125,8 @@ class WorkerProcess:
             # Packages that Spark shipped to this task are on sys.path alone.
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "croplake.training.process"],  # our own module
+        self._process = subprocess.Popen(  # noqa: S603  # our own module
+            [sys.executable, "-m", "croplake.training.process", self._scratch.name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
