@@ -1,4 +1,4 @@
-"""A training that breaks off leaves what the same command goes on from."""
+"""A training that breaks off leaves what the same command goes on from, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import os
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import pytest
 from pyspark.sql import SparkSession
 
+from croplake import storage
 from croplake import tables as t
-from croplake.conf import LakeConf, TrainConf
+from croplake.conf import LakeConf, Settings, TrainConf
 from croplake.errors import IncompleteError
 from croplake.jobs import train_classifier
 from croplake.jobs.context import JobContext
+from croplake.training import workers
 from tests.jobs.conftest import WholeWay
+from tests.jobs.small_lake import MODEL_ID, SmallLake
 from tests.jobs.world import rows_of, run
 from tests.spark.test_training_restarts import worker_pids
 
@@ -56,3 +59,35 @@ def test_the_same_command_goes_on_after_the_last_epoch_of_a_run_that_broke_off(
     assert (root / "models" / str(context.model_id) / "model.keras").exists()
     outcomes = [r[t.OUTCOME] for r in rows_of(settings, "runs") if r[t.JOB] == "train_classifier"]
     assert sorted(outcomes) == ["done", "done", "incomplete"]
+
+
+@pytest.fixture
+def checkpoint_dirs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Where trainings would keep their checkpoints: they break off while a model is written."""
+    asked: list[str] = []
+
+    def break_off(*_: object, output_dir: str, checkpoint_dir: str, **others: object) -> Never:
+        asked.append(checkpoint_dir)
+        storage.write_bytes(storage.join(output_dir, "labels.json"), b"[]")
+        raise IncompleteError("worker 0 ended")
+
+    monkeypatch.setattr(workers, "train_distributed", break_off)
+    return asked
+
+
+def break_off(small: SmallLake, **train: object) -> None:
+    conf = small.settings.train.model_copy(update=train)
+    settings: Settings = small.settings.model_copy(update={"train": conf})
+    with pytest.raises(IncompleteError, match="worker 0 ended"):
+        run(small.spark, "train_classifier", settings)
+
+
+def test_the_part_of_a_model_that_was_written_goes_with_its_training(
+    small: SmallLake, checkpoint_dirs: list[str]
+) -> None:
+    models = small.folder / "models"
+    before = {folder.name for folder in models.iterdir()}
+    assert MODEL_ID in before
+    break_off(small)
+    assert len(checkpoint_dirs) == 1
+    assert {folder.name for folder in models.iterdir()} == before

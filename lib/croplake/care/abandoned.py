@@ -1,4 +1,4 @@
-"""Checkpoints of trainings that broke off, and that nobody has gone on with."""
+"""What trainings that broke off left behind, and nobody has gone on with."""
 
 from __future__ import annotations
 
@@ -6,45 +6,74 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from croplake import storage
+from croplake import tables as t
+from croplake.care.pins import runs_of
 from croplake.errors import TableHeldError
-from croplake.jobs.train_classifier import CHECKPOINTS, checkpoint_lock
+from croplake.jobs.train_classifier import CHECKPOINTS, checkpoint_lock, model_id_of
+from croplake.jobs.train_classifier import JOB as TRAIN
 from croplake.lake import Lake
-from croplake.locks import writing
+from croplake.locks import living_runs, locks_of, writing
+from croplake.models import has_model, model_folder
 from croplake.training.checkpoints import Checkpoints
 
 
 def remove_abandoned(
     lake: Lake, run_id: str, *, retention_hours: int, dry_run: bool = False
 ) -> list[str]:
-    """Removes checkpoints whose newest file is older than the retention.
+    """Removes checkpoints, and folders of unfinished models, whose newest file is old.
 
     Args:
         lake: whose.
         run_id: of the maintenance.
-        retention_hours: younger ones may still be gone on from.
+        retention_hours: younger checkpoints may still be gone on from.
         dry_run: only names them.
 
     Returns:
         The folders' addresses.
     """
-    removed = []
-    for key in _old_keys(lake, retention_hours):
-        folder = storage.join(lake.root, CHECKPOINTS, key)
+    since = datetime.now(UTC) - timedelta(hours=retention_hours)
+    removed = [*_checkpoints(lake, run_id, since, dry_run=dry_run)]
+    for folder in _unfinished_models(lake, since):
         if not dry_run:
-            try:
-                lock = (checkpoint_lock(key),)
-                with writing(lake.root, lock, run_id=run_id, job="maintain", is_inner=True):
-                    Checkpoints(folder).remove()
-            except TableHeldError:
-                continue  # an epoch may take longer than the retention
+            storage.remove(folder)
         removed.append(folder)
     return removed
 
 
-def _old_keys(lake: Lake, retention_hours: int) -> Iterator[str]:
-    newest: dict[str, datetime] = {}
-    for file in storage.files_below(storage.join(lake.root, CHECKPOINTS)):
-        key = file.path.partition("/")[0]
-        newest[key] = max(file.changed_at, newest.get(key, file.changed_at))
-    sure_to_stay = datetime.now(UTC) - timedelta(hours=retention_hours)
-    yield from (key for key, changed_at in newest.items() if changed_at < sure_to_stay)
+def _checkpoints(lake: Lake, run_id: str, since: datetime, *, dry_run: bool) -> Iterator[str]:
+    held = locks_of(lake.root).holders()
+    files = storage.files_below(storage.join(lake.root, CHECKPOINTS))
+    for key in sorted({file.path.partition("/")[0] for file in files if "/" in file.path}):
+        folder, lock = storage.join(lake.root, CHECKPOINTS, key), checkpoint_lock(key)
+        # An epoch may take longer than the retention.
+        if lock in held or not _is_older(folder, since):
+            continue
+        if not dry_run:
+            try:
+                with writing(lake.root, (lock,), run_id=run_id, job="maintain", is_inner=True):
+                    # Until here a training may have gone on, or ended.
+                    if not _is_older(folder, since):
+                        continue
+                    Checkpoints(folder).remove()
+            except TableHeldError:
+                continue
+        yield folder
+
+
+def _unfinished_models(lake: Lake, since: datetime) -> Iterator[str]:
+    """Folders without the file that is written last, of trainings that are over."""
+    trainings = [run for run in runs_of(lake) if run[t.JOB] == TRAIN.name]
+    # Asked after the rows: a run has its lock before its row, and what is not alive now has ended.
+    alive = living_runs(lake.root) or frozenset()
+    for run in trainings:
+        model_id = model_id_of(run[t.DATASET], run[t.RUN_ID])
+        folder = model_folder(lake.root, model_id)
+        is_over = run[t.OUTCOME] != t.DONE and run[t.RUN_ID] not in alive
+        if is_over and _is_older(folder, since) and not has_model(lake.reader, model_id):
+            yield folder
+
+
+def _is_older(folder: str, since: datetime) -> bool:
+    """Whether there are files, and none is younger."""
+    changes = [file.changed_at for file in storage.files_below(folder)]
+    return bool(changes) and max(changes) < since

@@ -25,7 +25,8 @@ def add_care_commands(parts: Any, epilog: str) -> None:  # noqa: ANN401  # argpa
         parts,
         _maintain,
         "maintain",
-        "puts small files together; removes files and log entries that nobody reads any more",
+        "puts small files together; removes files and log entries that nobody reads any more, and "
+        "what trainings that broke off left",
         epilog,
     )
     maintain.add_argument("--dry-run", action="store_true", help="shows it, does nothing")

@@ -58,6 +58,8 @@ def maintain_job() -> Job:
 def maintain(context: JobContext, *, dry_run: bool = False) -> None:
     """Compacts, vacuums and trims the log of every table that nobody writes at the moment.
 
+    Removes what trainings that broke off left, too.
+
     Raises:
         TableHeldError: of some tables, after all others are done; the text names the holders.
         IncompleteError: a running job still reads files with forgotten photos.
@@ -82,7 +84,7 @@ def maintain(context: JobContext, *, dry_run: bool = False) -> None:
     for folder in remove_abandoned(lake, context.run_id, retention_hours=hours, dry_run=dry_run):
         verb = "would be removed" if dry_run else "removed"
         context.console.print(
-            f"checkpoints of a training that broke off, {verb}: {folder}",
+            f"left by a training that broke off, {verb}: {folder}",
             highlight=False,
             soft_wrap=True,
         )

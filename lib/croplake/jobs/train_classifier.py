@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import pyarrow.dataset as pads
@@ -56,7 +57,7 @@ def run(context: JobContext) -> None:
 
     conf, lake = context.settings.train, context.lake
     examples = _examples(context)
-    context.model_id = f"{context.settings.dataset.name}-{context.run_id}"
+    context.model_id = model_id_of(context.settings.dataset.name, context.run_id)
     folder = model_folder(lake.root, context.model_id)
     key = _checkpoint_key(context, examples.labels)
     checkpoints = storage.join(lake.root, CHECKPOINTS, key)
@@ -67,15 +68,20 @@ def run(context: JobContext) -> None:
         job="train_classifier",
         is_inner=True,
     ):
-        result = train_distributed(
-            context.spark,
-            conf,
-            examples,
-            output_dir=folder,
-            checkpoint_dir=checkpoints,
-            on_epoch=lambda record: _print_epoch(context, record),
-            on_loss=lambda text: warn(context.console, text),
-        )
+        try:
+            result = train_distributed(
+                context.spark,
+                conf,
+                examples,
+                output_dir=folder,
+                checkpoint_dir=checkpoints,
+                on_epoch=lambda record: _print_epoch(context, record),
+                on_loss=lambda text: warn(context.console, text),
+            )
+        except BaseException:
+            with suppress(OSError):  # `lake maintain` removes what stays
+                storage.remove(folder)
+            raise
         # Only now: a run that is killed while the model is written goes on from the last of them.
         Checkpoints(checkpoints).remove()
     context.counts |= {
@@ -84,6 +90,11 @@ def run(context: JobContext) -> None:
         "attempts": result.num_attempts,
     }
     _print_result(context, result, folder)
+
+
+def model_id_of(dataset: str, run_id: str) -> str:
+    """What the model of a training is called."""
+    return f"{dataset}-{run_id}"
 
 
 def checkpoint_lock(key: str) -> str:
