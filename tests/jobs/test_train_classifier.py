@@ -91,3 +91,17 @@ def test_the_part_of_a_model_that_was_written_goes_with_its_training(
     break_off(small)
     assert len(checkpoint_dirs) == 1
     assert {folder.name for folder in models.iterdir()} == before
+
+
+def test_another_file_of_weights_in_the_same_place_is_another_training(
+    small: SmallLake, checkpoint_dirs: list[str], tmp_path: Path
+) -> None:
+    weights = tmp_path / "mine.keras"
+    for content in (b"one", b"one", b"two"):
+        weights.write_bytes(content)
+        break_off(small, weights=str(weights))
+    weights.unlink()
+    break_off(small, weights=str(weights))
+    first, again, other, missing = checkpoint_dirs
+    assert first == again
+    assert len({first, other, missing}) == 3

@@ -133,6 +133,11 @@ class TrainConf(ConfModel):
     would be more."""
 
     @property
+    def weights_file(self) -> str | None:
+        """The address of the file that the weights come from."""
+        return None if self.weights in ("imagenet", "none") else self.weights
+
+    @property
     def num_epochs(self) -> int:
         """Epochs of all phases, at most."""
         return sum(phase.epochs for phase in self.phases)

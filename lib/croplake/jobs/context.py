@@ -147,7 +147,7 @@ class Job:
         reads: tables whose versions are pinned when it starts.
         follows: the jobs whose tables it reads.
         conf_of: the part of the settings that decides what it writes.
-        state_of: what else of the lake decides it, beside the tables of the jobs it follows.
+        state_of: what else decides it, beside the settings and the tables of the jobs it follows.
         of_dataset: whether its result belongs to a dataset.
         is_there: whether what a completed run left beside tables is still there.
         always: it finds out itself what is left to do, so a run never skips it.

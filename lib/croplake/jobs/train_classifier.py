@@ -13,6 +13,7 @@ from rich.table import Table
 
 from croplake import storage
 from croplake import tables as t
+from croplake.conf import Settings
 from croplake.errors import InputDataError
 from croplake.jobs.context import Job, JobContext
 from croplake.jobs.select_boxes import dataset_labels
@@ -106,12 +107,22 @@ def _checkpoint_key(context: JobContext, labels: Sequence[str]) -> str:
     """Hash of all that must be the same for a training to go on from a checkpoint."""
     parts = {
         "train": context.settings.train.model_dump(mode="json", exclude=set(_OF_THE_RUN)),
+        "weights": _weights_fingerprint(context.settings),
         "dataset": context.settings.dataset.name,
         "labels": list(labels),
         "table": context.lake.reader.table_id(t.EXAMPLES.name),
         "version": context.read[t.EXAMPLES.name],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _weights_fingerprint(settings: Settings) -> str | None:
+    """What changes with the file that the weights come from; None without one."""
+    file = settings.train.weights_file
+    try:
+        return storage.fingerprint(file) if file else None
+    except (OSError, ValueError):  # not there; not an address
+        return None  # the workers say what is wrong with it
 
 
 def _examples(context: JobContext) -> Examples:
@@ -189,5 +200,6 @@ JOB = Job(
     reads=(t.CLASSES, t.EXAMPLES),
     follows=("build_examples",),
     conf_of=lambda settings: settings.train,
+    state_of=lambda lake, settings: _weights_fingerprint(settings),
     is_there=lambda lake, run: has_model(lake.reader, run[t.MODEL_ID]),
 )

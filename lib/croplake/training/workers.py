@@ -140,9 +140,9 @@ def describe_job(
     train = plan_shards(examples.train_files, conf.num_workers)
     require_work_for_all(train)
     validation = plan_shards(examples.validation_files, conf.num_workers)
-    if conf.weights not in ("imagenet", "none"):
+    if conf.weights_file:
         # The workers' working folders are not the driver's.
-        conf = conf.model_copy(update={"weights": storage.absolute(conf.weights)})
+        conf = conf.model_copy(update={"weights": storage.absolute(conf.weights_file)})
     return WorkerJob(
         conf=conf,
         train=SplitFiles(files=tuple(examples.train_files), plan=train),
