@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 from pathlib import Path
 from typing import Any, Never
 
@@ -21,7 +19,7 @@ from croplake.training import workers
 from tests.jobs.conftest import WholeWay
 from tests.jobs.small_lake import MODEL_ID, SmallLake
 from tests.jobs.world import rows_of, run
-from tests.spark.test_training_restarts import worker_pids
+from tests.spark.test_training_restarts import kill_worker
 
 
 @pytest.mark.full
@@ -46,7 +44,7 @@ def test_the_same_command_goes_on_after_the_last_epoch_of_a_run_that_broke_off(
         epochs.append(record["epoch"])
         if record["epoch"] in kills:
             kills.clear()
-            os.kill(worker_pids()[0], signal.SIGKILL)
+            kill_worker(0)
 
     monkeypatch.setattr(train_classifier, "_print_epoch", follow)
     with pytest.raises(IncompleteError, match="run the same command again: it goes on after epoch"):
