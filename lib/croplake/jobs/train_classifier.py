@@ -91,6 +91,8 @@ def run(context: JobContext) -> None:
         "attempts": result.num_attempts,
     }
     _print_result(context, result, folder)
+    for note in result.notes:
+        warn(context.console, note)
 
 
 def model_id_of(dataset: str, run_id: str) -> str:

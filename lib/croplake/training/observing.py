@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,11 @@ def _import_callback(name: str) -> Callback:
 
 
 class Observers:
-    """Those of the first worker; one that fails is left out from then on, the training goes on."""
+    """Those of the first worker; one that fails is left out from then on, the training goes on.
+
+    Attributes:
+        notes: what to tell the user of those that failed.
+    """
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class Observers:
         Raises:
             SettingsError: one is a class that cannot be called without arguments.
         """
+        self.notes: list[str] = []
         self._observers = [_begin(callback) for callback in callbacks]
         if conf.tensorboard:
             self._observers.append(TensorBoard(tensorboard_dir))
@@ -79,7 +83,9 @@ class Observers:
                 observer(dict(record))
             except Exception as error:  # whatever an observer's own trouble is
                 self._observers.remove(observer)
-                warnings.warn(f"{observer!r} observes no more: {error!r}", stacklevel=2)
+                self.notes.append(
+                    f"{observer!r} observes no more since epoch {record['epoch']:.0f}: {error!r}"
+                )
 
 
 def _begin(callback: Callback) -> Callback:

@@ -125,7 +125,7 @@ def train(job: WorkerJob) -> dict[str, Any]:
 
     Returns:
         `history`: one record an epoch; `epoch`: whose weights the model has; `digest`: SHA-256 of
-        the weights.
+        the weights; `notes`: what to tell the user.
     """
     import tensorflow as tf
 
@@ -160,6 +160,7 @@ def train(job: WorkerJob) -> dict[str, Any]:
         "history": trained.history,
         "epoch": trained.epoch,
         "digest": digest_weights(trained.model.get_weights()),
+        "notes": observers.notes if observers else [],
     }
 
 

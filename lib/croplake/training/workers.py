@@ -43,6 +43,7 @@ class TrainingResult:
         num_attempts: how often it was begun.
         seconds: from the start to the end, TensorFlow's start included.
         images_per_s: median over the epochs, of all workers together.
+        notes: for the user: of callbacks that failed.
     """
 
     history: tuple[dict[str, float], ...]
@@ -51,6 +52,7 @@ class TrainingResult:
     num_attempts: int
     seconds: float
     images_per_s: float
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ def train_distributed(
         num_attempts=num_attempts,
         seconds=time.monotonic() - started,
         images_per_s=median(record["images_per_s"] for record in history),
+        notes=tuple(answers[0]["notes"]),
     )
 
 
