@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,9 @@ def worker_pids() -> dict[int, int]:
 
 
 def kill_worker(index: int) -> None:
-    """Kills it as the system does where memory runs out."""
-    os.kill(worker_pids()[index], signal.SIGKILL)
+    """Kills it as the system does where memory runs out; between two attempts there is none."""
+    with suppress(KeyError, ProcessLookupError):
+        os.kill(worker_pids()[index], signal.SIGKILL)
 
 
 def conf_of(launch: str, **changes: Any) -> TrainConf:  # noqa: ANN401
