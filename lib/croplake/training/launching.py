@@ -95,12 +95,13 @@ def run_on_spark(spark: SparkSession, job: WorkerJob, *, is_again: bool) -> Answ
             not come back.
     """
     profile = _gpu_profile(spark, job.conf)
-    require_slots(spark, job.conf, profile, is_again=is_again)
     text, num_workers = job.model_dump_json(), job.conf.num_workers
-    numbers = spark.sparkContext.parallelize(range(num_workers), num_workers)
-    ranks = (numbers.withResources(profile) if profile else numbers).barrier()
+    ranks = spark.sparkContext.parallelize(range(num_workers), num_workers)
+    if profile:
+        ranks = ranks.withResources(profile)  # from here on Spark knows it
+    require_slots(spark, job.conf, profile, is_again=is_again)
     try:
-        return ranks.mapPartitions(lambda _: iter([run_worker(text)])).collect()
+        return ranks.barrier().mapPartitions(lambda _: iter([run_worker(text)])).collect()
     except Exception as error:  # py4j's for a failed job, PySpark's own for the rest
         if isinstance(error, PySparkException):
             raise
