@@ -107,3 +107,42 @@ def test_whether_keras_reads_the_base_back_from_hdf5_is_known(name: str, tmp_pat
     except Exception:
         loads = False
     assert loads == find_base(name).loads_from_h5
+
+
+SQUARE = (64, 64, 3)
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> keras.Model:
+    """EfficientNetB0 as Keras makes it of ImageNet's weights, which here are a file of ours.
+
+    It has a layer more for them, which makes up for deviations that stand for variances.
+    """
+    plain = keras.applications.EfficientNetB0(weights=None, include_top=False, input_shape=SQUARE)
+    found = [each for each in plain.layers if isinstance(each, keras.layers.Normalization)]
+    statistics = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225], 0
+    found[0].set_weights([np.array(values) for values in statistics])
+    file = tmp_path / "notop.weights.h5"
+    plain.save_weights(file)
+    utils = module_of("EfficientNetB0").file_utils
+    monkeypatch.setattr(utils, "get_file", lambda *_, **__: str(file))
+    return keras.applications.EfficientNetB0(
+        weights="imagenet", include_top=False, input_shape=SQUARE
+    )
+
+
+def test_efficientnet_is_the_same_from_imagenet_from_files_and_in_training(
+    published: keras.Model, tmp_path: Path
+) -> None:
+    squares = np.random.default_rng(4).integers(0, 256, (2, *SQUARE)).astype(np.float32)
+    expected = np.asarray(published(squares))
+    classifier = build_classifier(conf_of("EfficientNetB0", 64, weights="imagenet"), 3)
+    bases = [classifier.get_layer(BASE), copy_for_training(classifier).get_layer(BASE)]
+    for name, model in {"ours.keras": classifier, "theirs.keras": published}.items():
+        model.save(tmp_path / name)
+        again = build_classifier(conf_of("EfficientNetB0", 64, weights=str(tmp_path / name)), 3)
+        bases.append(again.get_layer(BASE))
+    largest = np.abs(expected).max()
+    for base in bases:
+        np.testing.assert_allclose(base(squares) / largest, expected / largest, atol=1e-4)
+    assert len({len(base.layers) for base in bases}) == 1

@@ -15,6 +15,7 @@ from croplake.errors import IncompleteError, SettingsError
 pytest.importorskip("tensorflow")
 import keras
 
+from croplake.training.initial_weights import load_initial_weights
 from croplake.training.network import BASE, FEATURES, build_classifier
 from tests.mobilenet import (
     NUM_CLASSES,
@@ -88,14 +89,9 @@ def small_network() -> Model:
     return keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name=FEATURES)])
 
 
-def save_text(path: Path) -> None:
-    path.write_text("no weights")
-
-
 @pytest.mark.parametrize(
     ("name", "save"),
     [
-        ("text.h5", save_text),
         ("other.keras", lambda path: small_network().save(path)),
         ("other.weights.h5", lambda path: small_network().save_weights(path)),
         ("wide.weights.h5", lambda path: bare_base(alpha=0.5).save_weights(path)),
@@ -112,6 +108,40 @@ def test_a_file_that_does_not_fill_the_base_is_refused_by_name(
     assert text.startswith(f"train.weights: {file} fits ")
     assert "of the 104 layers of MobileNetV2" in text
     assert "the same train.alpha" in text
+
+
+def test_a_deeper_network_of_the_same_kind_is_refused_by_its_layers(tmp_path: Path) -> None:
+    def build(name: str, num_layers: int) -> Model:
+        pictures = keras.Input((32, 32, 3))
+        maps = pictures
+        for number in range(num_layers):
+            # The last one has the same name in both.
+            last = number == num_layers - 1
+            maps = keras.layers.Conv2D(3, 1, name="last" if last else f"conv{number}")(maps)
+        return keras.Model(pictures, maps, name=name)
+
+    base, file = build("shallow", 2), tmp_path / "deep.keras"
+    build("deep", 4).save(file)
+    before = base.get_weights()
+    with pytest.raises(
+        SettingsError,
+        match=r"deep\.keras fits 2 of the 2 layers of Net, which has not its layers conv1, con",
+    ):
+        load_initial_weights(base, base, "Net", str(file))
+    for one, other in zip(base.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5", "model.weights.h5"])
+def test_a_file_that_is_no_model_is_not_called_one_that_does_not_fit(
+    tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(b"no model")
+    with pytest.raises(
+        SettingsError, match=rf"^train\.weights: .*{name} cannot be read: .*expected"
+    ):
+        build_classifier(conf_with(weights=str(file)), NUM_CLASSES)
 
 
 def test_a_missing_weights_file_is_named(tmp_path: Path) -> None:

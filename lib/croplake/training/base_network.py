@@ -8,10 +8,12 @@ import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import keras
+import numpy as np
 
 from croplake.errors import IncompleteError, SettingsError
 from croplake.training.bases import Preprocessing, find_base
@@ -48,8 +50,15 @@ def make_base(
     with warnings.catch_warnings():
         # Keras warns that sizes of its own choosing are missing and takes the 224 px weights.
         warnings.filterwarnings("ignore", message="`input_shape` is undefined")
+        build = partial(getattr(keras.applications, name), **options)
         try:
-            return getattr(keras.applications, name)(weights=weights, **options)
+            network = build(weights=weights)
+            if weights is not None and _normalizations(network):
+                # Keras adds a layer to EfficientNet's for ImageNet's weights alone: whoever went on
+                # from a file would have another network.
+                filled, network = network, build(weights=None)
+                set_weights(network, filled.get_weights())
+            return network
         except ValueError as error:
             raise SettingsError(f"{asked}: {name} at {side_px} px: {error}") from error
         except Exception as error:  # keras.utils.get_file raises plain Exception
@@ -58,6 +67,42 @@ def make_base(
                 f"{os.environ.get('KERAS_HOME', '~/.keras')}/models: {error}; run again with a "
                 "network, put the file there, or ask for a .keras file instead"
             ) from error
+
+
+def flat_layers(model: keras.Model) -> list[Any]:
+    """The layers of a model, and in place of a model in it that one's."""
+    layers = []
+    for layer in model.layers:
+        layers += flat_layers(layer) if isinstance(layer, keras.Model) else [layer]
+    return layers
+
+
+def set_weights(model: keras.Model, values: list[Any]) -> None:
+    """Sets a model's weights, also those that Keras keeps a copy of."""
+    model.set_weights(values)
+    settle_normalization(model)
+
+
+def settle_normalization(model: keras.Model) -> None:
+    """Lets a model's Normalization compute with the weights that it has.
+
+    Keras makes constants of them where it loads a file, not where weights are set. EfficientNet's
+    weights of ImageNet have deviations in the place of variances, for which
+    `keras.applications` makes up by a further layer; here they become variances.
+    """
+    for layer in _normalizations(model):
+        mean, variance, *others = layer.get_weights()
+        if np.allclose(variance, _RGB_DEVIATIONS):
+            layer.set_weights([mean, np.square(variance), *others])
+        layer.finalize_state()
+
+
+def _normalizations(model: keras.Model) -> list[Any]:
+    """Those whose statistics are weights."""
+    layers = flat_layers(model)
+    return [
+        each for each in layers if isinstance(each, keras.layers.Normalization) and each.weights
+    ]
 
 
 @contextmanager

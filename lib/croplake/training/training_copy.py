@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from croplake.training.base_network import set_weights
 from croplake.training.batch_norm import SharedBatchNormalization
 
 
@@ -40,5 +41,5 @@ def copy_for_training(
         return kind.from_config(config)
 
     copy = keras.models.clone_model(model, clone_function=clone_layer, recursive=True)
-    copy.set_weights(model.get_weights())
+    set_weights(copy, model.get_weights())
     return copy
