@@ -60,6 +60,11 @@ class Named:
 def fail(record):
     SEEN.append(record)
     raise ConnectionError("nobody listens")
+
+
+def leave(record):
+    SEEN.append(record)
+    raise SystemExit("nobody listens")
 """
 
 
@@ -88,15 +93,18 @@ def test_callbacks_are_told_of_each_epoch_once(watching: Any, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(("name", "error"), [("fail", "ConnectionError"), ("leave", "SystemExit")])
 def test_a_callback_that_fails_is_left_out_and_the_training_goes_on(
     watching: Any,  # noqa: ANN401
     tmp_path: Path,
+    name: str,
+    error: str,
 ) -> None:
-    conf = conf_with(3, callbacks=["watching:fail", "watching:Epochs"])
+    conf = conf_with(3, callbacks=[f"watching:{name}", "watching:Epochs"])
     told = observers(conf, tmp_path)
     trained = train_on(arrays(), conf, on_epoch=told.tell)
     (note,) = told.notes
-    assert re.search("fail .* no more since epoch 1: ConnectionError.*nobody listens", note)
+    assert re.search(rf"{name} .* no more since epoch 1: {error}.*nobody listens", note)
     assert len(watching.SEEN) == 1
     assert watching.EPOCHS == [1, 2, 3]
     unwatched = train_on(arrays(), conf_with(3))

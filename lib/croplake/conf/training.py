@@ -112,11 +112,12 @@ class TrainConf(ConfModel):
     than the arithmetic. false: each worker by its own batch, which should not be small; their
     running statistics are averaged after each epoch."""
     tensorboard: bool = False
-    """Whether the figures of each epoch are also written for TensorBoard, beside the model."""
+    """Whether the figures of each epoch are also written for TensorBoard; once training is over
+    they are beside the model."""
     callbacks: tuple[Annotated[str, Field(pattern=r"^[\w.]+:\w+$")], ...] = ()
     """`module:name` of callables that the first worker tells of each epoch, or of classes, of which
     it makes one each: they are given the epoch's figures as a dict and change nothing. A training
-    that goes on tells of the epochs before, too."""
+    that goes on tells of the epochs before, too. What they print is not shown."""
     seed: int = 17
     """Seed of the weights, the order and the augmentation."""
     augment: AugmentConf = AugmentConf()

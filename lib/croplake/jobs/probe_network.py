@@ -13,6 +13,7 @@ from croplake.errors import CroplakeError, IncompleteError, InputDataError, Sett
 from croplake.inference.embedding import AboutNetwork, EmbeddingNetwork, digest_of_file
 from croplake.inference.imagenet import DEFAULT_BASE, PREFIX
 from croplake.inference.model import (
+    LABELS_FILE,
     MODEL_ENDINGS,
     MODEL_FILE,
     SETTINGS_FILE,
@@ -136,7 +137,8 @@ def _of_file(context: JobContext, path: str, setting: str) -> EmbeddingNetwork:
     digest, name = digest_of_file(path)[:12], path.rsplit("/", 1)[-1]
     side_px = context.settings.probe.input_side_px
     folder = path.rsplit("/", 1)[0] if "/" in path else "."
-    if storage.exists(storage.join(folder, SETTINGS_FILE)):
+    # Beside labels they are of a model of croplake's; others are somebody else's.
+    if all(storage.exists(storage.join(folder, name)) for name in (SETTINGS_FILE, LABELS_FILE)):
         side_px = read_side_px(path)
     place = storage.join(context.lake.root, NETWORKS, digest)
     address = storage.join(place, name)

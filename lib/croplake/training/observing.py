@@ -34,7 +34,7 @@ def _import_callback(name: str) -> Callback:
     module, _, attribute = name.partition(":")
     try:
         callback = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # whatever a module's own trouble is
+    except (Exception, SystemExit) as error:  # whatever a module's own trouble is
         raise SettingsError(
             f"train.callbacks: {name} cannot be imported on this worker: {error!r}; expected "
             "module:name of a module on every worker's PYTHONPATH (spark-submit --py-files)"
@@ -81,7 +81,7 @@ class Observers:
         for observer in list(self._observers):
             try:
                 observer(dict(record))
-            except Exception as error:  # whatever an observer's own trouble is
+            except (Exception, SystemExit) as error:  # whatever an observer's own trouble is
                 self._observers.remove(observer)
                 self.notes.append(
                     f"{observer!r} observes no more since epoch {record['epoch']:.0f}: {error!r}"
@@ -93,7 +93,7 @@ def _begin(callback: Callback) -> Callback:
         return callback
     try:
         observer: Callback = callback()
-    except Exception as error:  # whatever a class' own trouble is
+    except (Exception, SystemExit) as error:  # whatever a class' own trouble is
         raise SettingsError(
             f"train.callbacks: {callback.__module__}:{callback.__qualname__}() failed: {error!r}; "
             "expected a class that is called without arguments"

@@ -95,7 +95,8 @@ def main() -> int:
             answer = {"error": traceback.format_exc(), "kind": _kind_of(error)}
             if answer["kind"] == SettingsError.__name__:
                 answer["error"] = (
-                    "the GPU's memory is too small for train.batch_size: "
+                    "a worker's memory (its GPU's, where it has one) is too small for "
+                    "train.batch_size: "
                     f"{job.conf.batch_size} at train.input_side_px: {job.conf.input_side_px}; "
                     f"make one of them smaller ({error})"
                 )

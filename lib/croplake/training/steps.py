@@ -37,11 +37,13 @@ def weighted_loss(
     Returns:
         Scalar; added up over the workers it is the weighted mean.
     """
-    losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
     if label_smoothing:
-        clipped = tf.clip_by_value(probabilities, keras.config.epsilon(), 1.0)
-        evenly = -tf.reduce_mean(tf.math.log(clipped), axis=1)
-        losses = (1.0 - label_smoothing) * losses + label_smoothing * evenly
+        wanted = tf.one_hot(labels, probabilities.shape[1])
+        losses = keras.losses.categorical_crossentropy(
+            wanted, probabilities, label_smoothing=label_smoothing
+        )
+    else:
+        losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
     return tf.reduce_sum(losses * weights) / weight_sum
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -31,6 +32,10 @@ _ENVIRONMENT: Final[Mapping[str, str]] = {
     **FLAT_MEMORY,
 }
 _TAIL_CHARS: Final = 4000
+_STARTUP: Final = re.compile(
+    r"^(WARNING: All log messages before absl|[IW]\d{4} ).*\n?", re.MULTILINE
+)
+"""What TensorFlow says of itself whatever `TF_CPP_MIN_LOG_LEVEL` is."""
 _PATIENCE_S: Final = 10.0
 
 
@@ -181,7 +186,8 @@ class WorkerProcess:
     def _last_words(self) -> str:
         code = self._process.wait()
         self._log.seek(0)
-        tail = self._log.read().decode(errors="replace")[-_TAIL_CHARS:].strip()
+        said = _STARTUP.sub("", self._log.read().decode(errors="replace"))
+        tail = said[-_TAIL_CHARS:].strip()
         cause = " (out of memory?)" if code == -9 else ""
         words = f"; its last words:\n{tail}" if tail else ""
         return f"worker {self._rank} ended with status {code}{cause}{words}"
