@@ -21,7 +21,7 @@ def warn(console: Console, text: str) -> None:
 
 def titled(title: str, table: Table) -> Group:
     """A table below its title; Rich's own would break where the table is narrower than it."""
-    return Group(Text(title, style="italic", no_wrap=True, overflow="ignore"), table)
+    return Group(Text(title, style="italic", overflow="fold"), table)
 
 
 def print_counts(console: Console, title: str, counts: Mapping[str, int]) -> None:

@@ -165,6 +165,11 @@ def test_a_model_of_a_later_snapshot_is_told_of_as_it_may_know_the_photos(
         f"{of_new} has learned from 1 photos of this test split: its figures are better than it is"
     ]
     assert list(tell_of_leaks(context, examples, first, None)) == []
+    of_train = asking(judged, model=KEEN, split="train")
+    context_of_train = JobContext(judged.spark, of_train, judged.lake, Console(quiet=True))
+    keen, _ = choose_models(judged.lake, of_train)
+    (told,) = tell_of_leaks(context_of_train, examples, keen, None)
+    assert told.endswith("has learned this split, so it does better there")
     chosen_by = example_row(judged, 10, split="validation", example_id="chosen by")
     judged.add(t.EXAMPLES, chosen_by)
     read = {t.EXAMPLES.name: judged.lake.version(t.EXAMPLES)}
@@ -175,8 +180,8 @@ def test_a_model_of_a_later_snapshot_is_told_of_as_it_may_know_the_photos(
         f"model {NEW} (dataset fruit, examples version 4) has learned from 2 photos of this test "
         "split: its figures are better than it is"
     ]
-    of_train = {"dataset": "fruit", "split": "train"}
-    files = judged.lake.reader.files("examples", version=3, partition=of_train)
+    partition = {"dataset": "fruit", "split": "train"}
+    files = judged.lake.reader.files("examples", version=3, partition=partition)
     for file in files:
         Path(file).unlink()
     assert list(tell_of_leaks(context, examples, first, second)) == [

@@ -34,6 +34,22 @@ def test_a_folder_stands_for_all_its_files_sorted_but_hidden_ones(album: Path) -
     assert found == ["a.png", "b.jpg", "notes.txt", "deep/c.jpg"]
 
 
+def test_links_of_a_folder_are_followed_once_and_what_is_no_file_is_named(tmp_path: Path) -> None:
+    album, other = tmp_path / "album", tmp_path / "other"
+    for folder in (album, other):
+        folder.mkdir()
+    (other / "a.jpg").touch()
+    (album / "linked").symlink_to(other)
+    (album / "up").symlink_to(album)
+    (album / "z_again").symlink_to(other)
+    (album / "nothing.jpg").symlink_to(tmp_path / "gone.jpg")
+    os.mkfifo(album / "pipe.jpg")
+    names = ("nothing.jpg", "pipe.jpg", "linked/a.jpg")
+    assert list_photos([str(album)]) == [str(album / name) for name in names]
+    for name in ("nothing.jpg", "pipe.jpg"):
+        assert list_photos([str(album / name)]) == [str(album / name)]
+
+
 def test_a_glob_stands_for_its_matches_and_may_reach_down(album: Path) -> None:
     assert names(list_photos([f"{album}/*.jpg"]), album) == ["b.jpg"]
     assert names(list_photos([f"{album}/**/*.jpg"]), album) == ["b.jpg", "deep/c.jpg"]

@@ -25,8 +25,8 @@ def list_photos(patterns: Sequence[str]) -> list[str]:
 
     A pattern is one of:
 
-    - a folder: all files in it and below, sorted; hidden files and folders are skipped, whatever
-      their ending (a file that is no photo gets a row that says so);
+    - a folder: all files in it and below, sorted, whatever their ending (a file that is no photo
+      gets a row that says so); links are followed, hidden files and folders are skipped;
     - a glob (`*`, `?`, `[…]`, `**`), sorted; a folder that it matches is taken whole;
     - a file;
     - any of these on S3 (`s3a://`, `s3://`) or HDFS, with the credentials of the environment;
@@ -121,15 +121,21 @@ def _local(pattern: str) -> Path:
 
 
 def _below(path: str) -> Iterator[str]:
-    if os.path.isfile(path):
+    """All that is no folder: of a pipe or of a link to nothing, its row says so."""
+    if not os.path.isdir(path):
         yield _listed(path)
         return
-    for folder, folders, files in os.walk(path, onerror=_refuse):
+    seen = set()
+    for folder, folders, files in os.walk(path, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link has led here again
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            file = os.path.join(folder, name)
-            if not name.startswith(".") and os.path.isfile(file):
-                yield _listed(file)
+            if not name.startswith("."):
+                yield _listed(os.path.join(folder, name))
 
 
 def _refuse(error: OSError) -> None:

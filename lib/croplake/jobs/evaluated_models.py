@@ -133,10 +133,11 @@ def _short(model_id: str) -> str:
 def tell_of_leaks(
     context: JobContext, examples: DataFrame, first: Chosen, second: Chosen | None
 ) -> Iterator[str]:
-    """Tells of photos that another of the models has learned from.
+    """Tells of photos that one of the models has learned from.
 
-    The first model's split has no photo of its training, as splits are of photos. A model of
-    another snapshot, or of another dataset, may have learned what is asked here.
+    Of a model's own snapshot it has learned the training split, and of the others no photo, as
+    splits are of photos. A model of another snapshot, or of another dataset, may have learned what
+    is asked here.
 
     Args:
         context: of the evaluation.
@@ -150,7 +151,9 @@ def tell_of_leaks(
     split = context.settings.evaluate.split
     for run in (*first.runs, *(second.runs if second else ())):
         snapshot = run[t.DATASET], run[t.TABLES_READ].get(t.EXAMPLES.name)
-        if snapshot == (first.dataset, first.version) or split == "train":
+        if snapshot == (first.dataset, first.version):
+            if split == "train":
+                yield f"{name_trained(run)} has learned this split, so it does better there"
             continue
         try:
             num_learned = count_learned(context.lake, run, examples)
