@@ -176,8 +176,9 @@ def test_every_job_runs_by_spark_submit_on_a_standalone_cluster(
             command, env=outside_environment(), capture_output=True, text=True, check=False
         )
         assert answer.returncode == 2, answer.stdout + answer.stderr
+        # spark-submit puts what its Python says into its own standard output.
         assert re.search(
-            r"worker [01] was given the GPU 5, but TensorFlow finds none", answer.stderr
+            r"worker [01] was given the GPU 5, but TensorFlow finds none", answer.stdout
         )
     runs = open_lake(settings.lake.root).dataset("runs").to_table().to_pylist()
     assert sorted(run[t.JOB] for run in runs) == sorted([*JOB_NAMES, "train_classifier"])
