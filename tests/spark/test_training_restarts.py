@@ -27,17 +27,25 @@ NUM_EPOCHS = 6
 
 
 def worker_pids() -> dict[int, int]:
-    """Processes of workers by index; not those of other test runs, in sessions of their own."""
+    """Processes of this test run's workers, by index."""
     found = {}
     for folder in Path("/proc").iterdir():
         try:
             words = (folder / "cmdline").read_bytes().split(b"\0") if folder.name.isdigit() else []
-            if MARK in words and os.getsid(int(folder.name)) == os.getsid(0):
+            if MARK in words and is_ours(int(folder.name)):
                 environment = (folder / "environ").read_bytes().decode(errors="replace")
                 found[int(environment.split('"index": ')[1][0])] = int(folder.name)
         except (OSError, IndexError):
             continue
     return found
+
+
+def is_ours(pid: int) -> bool:
+    """Whether this process is among its parents: another test run has such workers, too."""
+    while pid > 1 and pid != os.getpid():
+        # What follows the name in parentheses: its state, its parent.
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return pid == os.getpid()
 
 
 def kill_worker(index: int) -> None:
