@@ -12,8 +12,7 @@ from rich.console import Console
 
 from croplake import tables as t
 from croplake.cli import main
-from croplake.conf import Settings
-from croplake.conf.models import EvaluateConf
+from croplake.conf import EvaluateConf, Settings
 from croplake.errors import InputDataError, SettingsError
 from croplake.jobs.context import JobContext
 from croplake.jobs.evaluate_classifier import JOB

@@ -64,3 +64,19 @@ def lively(monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.toy_training import build_lively
 
     monkeypatch.setattr("croplake.training.loop.build_classifier", build_lively)
+
+
+@pytest.fixture(scope="module")
+def base() -> Any:  # noqa: ANN401
+    """MobileNetV2 with weights like a trained one's."""
+    from tests.mobilenet import bare_base
+
+    return bare_base()
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Any:  # noqa: ANN401
+    """A classifier on it whose answers differ."""
+    from tests.mobilenet import lively_classifier
+
+    return lively_classifier()

@@ -23,19 +23,8 @@ from tests.mobilenet import (
     assert_same_weights,
     bare_base,
     conf_with,
-    lively_classifier,
     save_weights_alone,
 )
-
-
-@pytest.fixture(scope="module")
-def base() -> Model:
-    return bare_base()
-
-
-@pytest.fixture(scope="module")
-def classifier() -> Model:
-    return lively_classifier()
 
 
 def save_as(model: Model, file: Path) -> str:

@@ -31,22 +31,10 @@ from tests.mobilenet import (
     SIDE,
     Model,
     assert_same_weights,
-    bare_base,
     batch_norms,
     conf_with,
-    lively_classifier,
     noise,
 )
-
-
-@pytest.fixture(scope="module")
-def base() -> Model:
-    return bare_base()
-
-
-@pytest.fixture(scope="module")
-def classifier() -> Model:
-    return lively_classifier()
 
 
 @pytest.fixture(scope="module")

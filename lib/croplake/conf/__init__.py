@@ -7,20 +7,17 @@ from croplake.conf.dataset import (
     HashShares,
     NearDuplicatesSpec,
 )
+from croplake.conf.inference import ClassifyConf, EvaluateConf, ProbeConf, SimilarConf
 from croplake.conf.models import (
     CatalogConf,
-    ClassifyConf,
-    EvaluateConf,
     ExamplesConf,
     FetchConf,
     LakeConf,
     MaintainConf,
     MiniatureConf,
     PlanConf,
-    ProbeConf,
     RecipeConf,
     Settings,
-    SimilarConf,
     SourceName,
     SparkConf,
 )

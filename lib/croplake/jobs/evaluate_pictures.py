@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812
 
 from croplake import tables as t
-from croplake.conf.models import EvaluateConf
+from croplake.conf import EvaluateConf
 from croplake.inference.examples import FIRST, PREDICTED_INDEX, SECOND
 from croplake.inference.scoring import is_hit, is_scored
 from croplake.lake import spark_schema
