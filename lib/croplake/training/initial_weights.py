@@ -38,7 +38,7 @@ def load_initial_weights(model: keras.Model, base: keras.Model, base_name: str, 
         SettingsError: there is no such file, or it does not fill the whole base, or it has layers
             that the base has not. A base that is half filled would pass random numbers on.
     """
-    layers = [layer for layer in base.layers if layer.weights]
+    layers = [layer for layer in flat_layers(base) if layer.weights]
     before = [weight.numpy() for weight in base.weights]
     with _local_file(uri) as path:
         try:
@@ -166,7 +166,7 @@ def _load_weights_alone(model: keras.Model, base: keras.Model, path: Path) -> in
         except Exception as error:  # Keras raises whatever the format's reader met
             errors.append(error)
             _log.info("%s: %s", path, error)
-        layers = [layer for layer in base.layers if layer.weights]
+        layers = [layer for layer in flat_layers(base) if layer.weights]
         now = sum(all(np.isfinite(v).all() for v in layer.get_weights()) for layer in layers)
         if now == len(layers):
             return now
