@@ -254,6 +254,11 @@ def test_auto_takes_imagenet_then_the_fallback_then_the_newest_model(
     found, said = choose(probed, NO_WEIGHTS, network="auto")
     assert found.name == f"model:{MODEL_ID}"
     assert f"ImageNet weights are not to be had; model:{MODEL_ID} takes their place" in said
+    # It has learned the examples that are probed: an earlier model of others comes before it.
+    save_network(probed.folder / "models" / "earlier", scale=1 / 200)
+    changes = {t.MODEL_ID: "earlier", t.DATASET: "others", t.TABLES_READ: {"examples": 0}}
+    probed.add(t.RUNS, probed.run("r0", "train_classifier", **changes))
+    assert choose(probed, NO_WEIGHTS, network="auto")[0].name == "model:earlier"
 
 
 def test_auto_passes_over_models_that_have_learned_the_test_split_or_are_gone(

@@ -72,7 +72,7 @@ class ProbeConf(ConfModel):
     """`imagenet` (MobileNetV2) or `imagenet:NAME` (any base of `keras.applications`), the path of a
     `.keras` or `.h5` file, a model id or `latest`; `auto` is `imagenet` where its weights are to be
     had, else `fallback`, else the lake's newest model that was not trained on photos of the test
-    split."""
+    split, of other examples if there is one."""
     fallback: str | None = None
     """Path of a `.keras` or `.h5` file for `auto`."""
     input_side_px: Annotated[int, Field(ge=32, le=1024)] = 224

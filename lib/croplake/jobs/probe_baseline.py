@@ -12,12 +12,13 @@ from croplake import tables as t
 from croplake.errors import InputDataError
 from croplake.evaluation.evaluated import Baseline
 from croplake.evaluation.metrics import TOP1
-from croplake.jobs.probe_network import MODEL
 from croplake.models import trainings
 from croplake.reader import LakeReader
 
 PROBE: Final = "probe_examples"
 """The job's name."""
+MODEL: Final = "model:"
+"""How the name of a model of the lake begins, in `embeddings`."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class SameExamples:
         if read is None or read == self.version:
             return read is not None
         return self._files is not None and self._files == self._files_of(read)
+
+    def are_learned_by(self, training: dict[str, Any]) -> bool:
+        """Whether a training's model is of these examples."""
+        return training[t.DATASET] == self.dataset and self.are_read_by(training)
 
     @cached_property
     def _files(self) -> list[str] | None:
@@ -96,11 +101,7 @@ def has_learned(network: str, examples: SameExamples) -> bool:
 
 def _models(examples: SameExamples) -> list[str]:
     """The models that were trained on these examples, by the end of their training."""
-    return [
-        run[t.MODEL_ID]
-        for run in trainings(examples.reader)
-        if run[t.DATASET] == examples.dataset and examples.are_read_by(run)
-    ]
+    return [run[t.MODEL_ID] for run in trainings(examples.reader) if examples.are_learned_by(run)]
 
 
 def _runs(reader: LakeReader) -> list[dict[str, Any]]:

@@ -21,12 +21,11 @@ from croplake.inference.model import (
 )
 from croplake.jobs.context import JobContext
 from croplake.jobs.learned_photos import LostExamplesError, count_learned
+from croplake.jobs.probe_baseline import MODEL, SameExamples
 from croplake.models import find_model, model_folder, trainings
 
 NETWORKS: Final = "networks"
 """The folder of a lake where foreign networks lie that made its embeddings."""
-MODEL: Final = "model:"
-"""How the name of a model of the lake begins, in `embeddings`."""
 
 About = Callable[[EmbeddingNetwork], AboutNetwork]
 Chosen = tuple[EmbeddingNetwork, AboutNetwork]
@@ -99,7 +98,7 @@ def _choose(context: JobContext, tested: DataFrame, about: About) -> Chosen:
         network = _of_file(context, conf.fallback, "probe.fallback")
         summary.warn(context.console, f"{told}; {network.name} takes their place")
         return network, about(network)
-    for trained in reversed(trainings(context.lake.reader)):
+    for trained in _candidates(context):
         try:
             _refuse_learned(context, trained, tested)
             network = _of_model(context, trained[t.MODEL_ID])
@@ -112,6 +111,17 @@ def _choose(context: JobContext, tested: DataFrame, about: About) -> Chosen:
     raise IncompleteError(
         f"{said}; there is no probe.fallback, and the lake has no earlier model that would do"
     )
+
+
+def _candidates(context: JobContext) -> list[dict[str, Any]]:
+    """The trainings of the lake, the newest first; before them those of other examples.
+
+    What has learned the examples that are probed is no baseline of them.
+    """
+    reader, dataset = context.lake.reader, context.settings.dataset.name
+    same = SameExamples(reader, dataset, context.pinned[t.EXAMPLES.name])
+    newest_first = list(reversed(trainings(reader)))
+    return sorted(newest_first, key=same.are_learned_by)
 
 
 def _of_imagenet(base: str, side_px: int) -> EmbeddingNetwork:
