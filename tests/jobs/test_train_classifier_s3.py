@@ -43,6 +43,7 @@ TRAIN = {
     "input_side_px": 32,
     "dense_units": 8,
     "batch_size": 2,
+    "tensorboard": True,
 }
 
 
@@ -94,11 +95,17 @@ def test_a_training_that_broke_off_in_a_bucket_is_gone_on_with_there(
     models, checkpoints = bucket / "mine" / "models", bucket / "mine" / "checkpoints"
     broken_off: list[int] = []
     gone_on: list[int] = []
+    to_look_at: list[Path] = []
 
     def kill_once(epoch: int) -> None:
         if not broken_off:
             kill_worker(1)
         broken_off.append(epoch)
+
+    def look(epoch: int) -> None:
+        gone_on.append(epoch)
+        if epoch == NUM_EPOCHS:
+            to_look_at.extend(models.glob("*/tensorboard/*"))
 
     with s3_server(tmp_path / "buckets") as environment:
         for name, value in environment.items():
@@ -119,12 +126,13 @@ def test_a_training_that_broke_off_in_a_bucket_is_gone_on_with_there(
         assert removed == [f"{ROOT}/checkpoints/abandoned"]
         assert (kept / MARKER).exists()
 
-        code, said = train(environment, small.conf, gone_on.append)
+        code, said = train(environment, small.conf, look)
         assert code == 0, said
     epochs = [*range(1, NUM_EPOCHS + 1)]
     assert broken_off == epochs[: len(broken_off)]
     assert len(broken_off) < NUM_EPOCHS
     assert gone_on == epochs
+    assert len(to_look_at) == 1, "TensorBoard's file, before the training is over"
     assert not [file for file in checkpoints.rglob("*") if file.is_file()]
     (model,) = [folder for folder in models.iterdir() if folder.name != MODEL_ID]
     assert {file.name for file in model.iterdir()} == {
@@ -133,6 +141,7 @@ def test_a_training_that_broke_off_in_a_bucket_is_gone_on_with_there(
         "labels.json",
         "history.json",
         "settings.json",
+        "tensorboard",
     }
     history = json.loads((model / "history.json").read_text())
     assert [record["epoch"] for record in history] == epochs

@@ -20,7 +20,9 @@ from tests.training_data import write_colours
 
 pytest.importorskip("tensorflow")
 
-from croplake.training.observing import Observers, import_callbacks
+import tensorflow as tf
+
+from croplake.training.observing import Observers, TensorBoard, import_callbacks
 from tests.toy_training import arrays, conf_with, train_on, weights_of
 
 WATCHING = """
@@ -78,14 +80,14 @@ def watching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     del sys.modules["watching"]
 
 
-def observers(conf: TrainConf, tmp_path: Path) -> Observers:
-    return Observers(conf, import_callbacks(conf.callbacks), tmp_path / "tensorboard")
+def observers(conf: TrainConf) -> Observers:
+    return Observers(import_callbacks(conf.callbacks))
 
 
 @pytest.mark.usefixtures("tiny")
 def test_callbacks_are_told_of_each_epoch_once(watching: Any, tmp_path: Path) -> None:  # noqa: ANN401
     conf = conf_with(1, 2, callbacks=["watching:Epochs", "watching:tell"])
-    trained = train_on(arrays(), conf, on_epoch=observers(conf, tmp_path).tell)
+    trained = train_on(arrays(), conf, on_epoch=observers(conf).tell)
     assert watching.EPOCHS == [1, 2, 3]
     assert len(watching.SEEN) == 3
     # What one does to its record is its own affair.
@@ -101,7 +103,7 @@ def test_a_callback_that_fails_is_left_out_and_the_training_goes_on(
     error: str,
 ) -> None:
     conf = conf_with(3, callbacks=[f"watching:{name}", "watching:Epochs"])
-    told = observers(conf, tmp_path)
+    told = observers(conf)
     trained = train_on(arrays(), conf, on_epoch=told.tell)
     (note,) = told.notes
     assert re.search(rf"{name} .* no more since epoch 1: {error}.*nobody listens", note)
@@ -124,7 +126,41 @@ def test_a_callback_that_fails_is_left_out_and_the_training_goes_on(
 )
 def test_what_is_no_callback_is_refused_by_name(tmp_path: Path, name: str, said: str) -> None:
     with pytest.raises(SettingsError, match=rf"^train\.callbacks: {said}"):
-        observers(conf_with(callbacks=[name]), tmp_path)
+        observers(conf_with(callbacks=[name]))
+
+
+def steps_in(folder: Path) -> list[int]:
+    """The epochs whose loss TensorBoard would show, of all files of a folder."""
+    return [
+        event.step
+        for file in folder.iterdir()
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+        if value.tag == "epoch/loss"
+    ]
+
+
+def test_tensorboard_sees_each_epoch_once_it_is_done_in_a_file_that_grows(tmp_path: Path) -> None:
+    folder = tmp_path / "a model" / "tensorboard"
+    folder.mkdir(parents=True)
+    folder.joinpath("events.of-an-attempt-that-broke-off").write_bytes(b"")
+    tensorboard = TensorBoard(folder.as_uri())
+    files = set()
+    for epoch in (1, 2, 3):
+        tensorboard({"epoch": epoch, "loss": 1 / epoch})
+        assert steps_in(folder) == [*range(1, epoch + 1)]
+        files.add(next(folder.iterdir()).stat().st_ino)
+    assert len(files) == 1
+
+
+@pytest.mark.usefixtures("tiny")
+def test_tensorboard_that_cannot_write_is_left_out(tmp_path: Path) -> None:
+    tmp_path.joinpath("models").write_text("a file where the folder should be")
+    told = Observers([TensorBoard((tmp_path / "models" / "tensorboard").as_uri())])
+    trained = train_on(arrays(), conf_with(2), on_epoch=told.tell)
+    assert len(trained.history) == 2
+    (note,) = told.notes
+    assert re.match(r"TensorBoard\('.*/models/tensorboard'\) observes no more since epoch 1", note)
 
 
 @pytest.mark.full

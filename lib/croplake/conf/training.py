@@ -112,8 +112,8 @@ class TrainConf(ConfModel):
     than the arithmetic. false: each worker by its own batch, which should not be small; their
     running statistics are averaged after each epoch."""
     tensorboard: bool = False
-    """Whether the figures of each epoch are also written for TensorBoard; once training is over
-    they are beside the model."""
+    """Whether the figures of each epoch are also written for TensorBoard, after each, into the
+    folder `tensorboard` where the model will be."""
     callbacks: tuple[Annotated[str, Field(pattern=r"^[\w.]+:\w+$")], ...] = ()
     """`module:name` of callables that the first worker tells of each epoch, or of classes, of which
     it makes one each: they are given the epoch's figures as a dict and change nothing. A training

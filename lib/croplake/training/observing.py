@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from croplake.conf import TrainConf
+from croplake import storage
 from croplake.errors import SettingsError
 
 _NOT_FIGURES = ("epoch",)
@@ -55,26 +56,14 @@ class Observers:
         notes: what to tell the user of those that failed.
     """
 
-    def __init__(
-        self,
-        conf: TrainConf,
-        callbacks: Sequence[Callback],
-        tensorboard_dir: Path,
-    ) -> None:
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
         """Begins.
-
-        Args:
-            conf: of the training.
-            callbacks: of `import_callbacks`.
-            tensorboard_dir: where TensorBoard's files go, if `conf.tensorboard`.
 
         Raises:
             SettingsError: one is a class that cannot be called without arguments.
         """
         self.notes: list[str] = []
         self._observers = [_begin(callback) for callback in callbacks]
-        if conf.tensorboard:
-            self._observers.append(TensorBoard(tensorboard_dir))
 
     def tell(self, record: dict[str, float]) -> None:
         """Tells all of an epoch's record."""
@@ -102,13 +91,25 @@ def _begin(callback: Callback) -> Callback:
 
 
 class TensorBoard:
-    """Writes each epoch's figures where TensorBoard reads them."""
+    """Writes each epoch's figures where TensorBoard reads them, while the training runs."""
 
-    def __init__(self, folder: Path) -> None:
-        self._writer = tf.summary.create_file_writer(str(folder))
+    def __init__(self, folder: str) -> None:
+        """Begins nothing before the first epoch.
+
+        Args:
+            folder: address of a folder of its own, on any root.
+        """
+        self._folder = folder
+        self._writer: Any = None
+        self._scratch: Any = None
+
+    def __repr__(self) -> str:
+        return f"TensorBoard({self._folder!r})"
 
     def __call__(self, record: dict[str, float]) -> None:
         """Writes them down."""
+        if self._writer is None:
+            self._begin()
         with self._writer.as_default(step=int(record["epoch"])):
             for name, value in record.items():
                 if name not in _NOT_FIGURES:
@@ -120,3 +121,15 @@ class TensorBoard:
                         f"epoch/{name}", tf.constant(value, tf.float32), metadata=metadata
                     )
         self._writer.flush()
+        if self._scratch is not None:
+            storage.upload_folder(Path(self._scratch.name), self._folder)
+
+    def _begin(self) -> None:
+        storage.remove(self._folder)  # of an attempt that broke off: its epochs are told again
+        if storage.is_local(self._folder):
+            # In place: TensorBoard keeps the file open, and would not see one that replaces it.
+            folder = storage.local_path(self._folder)
+        else:
+            self._scratch = tempfile.TemporaryDirectory(prefix="croplake-tensorboard-")
+            folder = Path(self._scratch.name)
+        self._writer = tf.summary.create_file_writer(str(folder))

@@ -132,17 +132,18 @@ def train(job: WorkerJob) -> dict[str, Any]:
 
     from croplake.training.checkpoints import Checkpoints
     from croplake.training.loop import train_classifier
-    from croplake.training.observing import Observers, import_callbacks
+    from croplake.training.observing import Observers, TensorBoard, import_callbacks
 
     tf.config.threading.set_intra_op_parallelism_threads(job.num_threads)
     tf.config.threading.set_inter_op_parallelism_threads(max(2, job.num_threads))
     _take_gpu(job)
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     callbacks = import_callbacks(job.conf.callbacks)
+    if job.conf.tensorboard:
+        callbacks.append(TensorBoard(storage.join(job.output_dir, TENSORBOARD_FOLDER)))
     is_first = job.worker_index == 0
+    observers = Observers(callbacks) if is_first else None
     with tempfile.TemporaryDirectory(prefix="croplake-model-") as scratch:
-        tensorboard_dir = Path(scratch, TENSORBOARD_FOLDER)
-        observers = Observers(job.conf, callbacks, tensorboard_dir) if is_first else None
         try:
             trained = train_classifier(
                 strategy,
