@@ -182,6 +182,13 @@ def test_what_cannot_be_is_refused_before_the_work(
     ):
         assert main([*command, *place]) == 2
         assert said in capsys.readouterr().err
+    (tmp_path / "list.txt").write_text(f"{album}/a=1/../b\n")
+    (tmp_path / "link").symlink_to(album)
+    for pattern in (f"{album}/*", f"@{tmp_path}/list.txt"):
+        place = ["--sort-into", str(tmp_path / "link" / "b")]
+        assert main([*arguments(small, colour_model, pattern), *place]) == 2
+        said = capsys.readouterr().err
+        assert f"there are photos to sort in {album}/b, so copies would be sorted again" in said
     assert main(arguments(small, colour_model, str(tmp_path / "void"))) == 4
     assert "void: no photos there; expected a folder" in capsys.readouterr().err
     assert main(arguments(small, str(tmp_path / "no.keras"), str(album))) == 4

@@ -6,7 +6,7 @@ import contextlib
 import csv
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,7 @@ from croplake import storage
 from croplake import tables as t
 from croplake.errors import IncompleteError, SettingsError
 from croplake.inference.copies import NOT_SORTED, PARTS
+from croplake.inference.listing import is_address
 from croplake.inference.photos import ANSWERED
 from croplake.inference.stored import is_stored
 from croplake.target_folder import check_target
@@ -45,6 +46,26 @@ def check_sort_into(into: str, patterns: Sequence[str], lake_root: str) -> None:
                 "expected a folder outside of the photos'"
             )
     check_target("--sort-into", into, lake_root, own_folder=PARTS)
+
+
+def check_apart(into: str, paths: Iterable[str]) -> None:
+    """Refuses copies of copies, which patterns alone do not show: of globs, and of lists.
+
+    Args:
+        into: as for `check_sort_into`.
+        paths: of `list_photos`.
+
+    Raises:
+        SettingsError: some of the photos lie there.
+    """
+    target = f"{storage.for_spark(into).rstrip('/')}/"
+    folders = {path.rpartition("/")[0] or "/" for path in paths if not is_address(path)}
+    inside = [folder for folder in folders if f"{storage.for_spark(folder)}/".startswith(target)]
+    if inside:
+        raise SettingsError(
+            f"--sort-into {into}: there are photos to sort in {min(inside)}, so copies would be "
+            "sorted again; expected a folder outside of the photos'"
+        )
 
 
 def write_not_sorted(into: str, landed: DataFrame) -> None:
