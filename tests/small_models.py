@@ -1,4 +1,4 @@
-"""Small classifiers as training saves them, by hand: their answers differ from picture to picture.
+"""Small classifiers, as training saves them or by hand: their answers differ by picture.
 
 It imports Keras where it is called: what imports this module may not have it.
 """
@@ -24,21 +24,47 @@ def build_model(
 
     Args:
         num_classes: categories.
-        is_new: uint8 pictures in and a layer `embedding`; else float pictures, as older lakes have.
+        is_new: of training as it is; else of float pictures and without a layer `embedding`, as
+            older lakes have.
         base: of keras.applications, or `TWO_LAYERS`.
         side_px: of its squares.
     """
     import keras
 
     keras.utils.set_random_seed(17)
+    if is_new and base != TWO_LAYERS:
+        model = _of_training(num_classes, base, side_px)
+    else:
+        model = _by_hand(num_classes, base, side_px, is_new=is_new)
+    _tell_pictures_apart(model, side_px)
+    return model
+
+
+def _of_training(num_classes: int, base: str, side_px: int) -> Any:  # noqa: ANN401
+    from croplake.conf import TrainConf
+    from croplake.training.network import build_classifier
+
+    values = {
+        "base": base,
+        "alpha": 0.35 if base == "MobileNetV2" else 1.0,
+        "weights": "none",
+        "phases": [{"trainable": "all"}],
+        "input_side_px": side_px,
+        "dense_units": 32,
+    }
+    return build_classifier(TrainConf.model_validate(values), num_classes)
+
+
+def _by_hand(num_classes: int, base: str, side_px: int, *, is_new: bool) -> Any:  # noqa: ANN401
+    import keras
+
     layers = keras.layers
     inputs = keras.Input((None, None, 3), dtype="uint8" if is_new else None, name="image")
     squares = layers.Resizing(side_px, side_px, antialias=True, name="resizing")(
         inputs, training=False
     )
     scaled = layers.Rescaling(1 / 127.5, offset=-1, name="rescaling")(squares)
-    pooling = None if is_new else "avg"
-    nested = _two_layers(side_px) if base == TWO_LAYERS else _application(base, side_px, pooling)
+    nested = _two_layers(side_px) if base == TWO_LAYERS else _mobile_net(side_px)
     nested.name = "base" if is_new else "mobilenet_v2"
     pooled = nested(scaled, training=False)
     if is_new:
@@ -48,21 +74,18 @@ def build_model(
     outputs = layers.Dense(
         num_classes, activation="softmax", dtype="float32", name="probabilities"
     )(dropped)
-    model = keras.Model(inputs, outputs, name="croplake_classifier")
-    _tell_pictures_apart(model, side_px)
-    return model
+    return keras.Model(inputs, outputs, name="croplake_classifier")
 
 
-def _application(base: str, side_px: int, pooling: str | None) -> Any:  # noqa: ANN401
+def _mobile_net(side_px: int) -> Any:  # noqa: ANN401
     import keras
 
-    options = {"alpha": 0.35} if base == "MobileNetV2" else {}
-    return getattr(keras.applications, base)(
+    return keras.applications.MobileNetV2(
+        alpha=0.35,
         include_top=False,
         weights=None,
         input_shape=(side_px, side_px, 3),
-        pooling=pooling,
-        **options,
+        pooling="avg",
     )
 
 

@@ -106,6 +106,14 @@ def test_every_format_answers_as_the_model_on_200_crops(
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("base", ["VGG16", "DenseNet121", "EfficientNetB0"])
+def test_whatever_a_base_wants_to_see_is_inside(
+    base: str, tmp_path: Path, squares: list[Any]
+) -> None:
+    check_agreement(make_export(tmp_path, build_model(10, base=base), LABELS), squares)
+
+
+@pytest.mark.full
 def test_a_model_of_an_older_lake_agrees_too(tmp_path: Path, squares: list[Any]) -> None:
     check_agreement(make_export(tmp_path, build_model(10, is_new=False), LABELS), squares)
 

@@ -105,6 +105,18 @@ def _normalizations(model: keras.Model) -> list[Any]:
     ]
 
 
+def _swap_red_and_blue(squares: Any) -> Any:  # noqa: ANN401
+    """By layers that any format knows: Keras reads no operation back from an HDF5 file."""
+    channels = keras.layers.Permute((3, 1, 2), dtype="float32", name="channels")(squares)
+    cuts = {"blue": (2, 0), "green": (1, 1), "red": (0, 2)}
+    parts = [
+        keras.layers.Cropping2D((cut, (0, 0)), dtype="float32", name=name)(channels)
+        for name, cut in cuts.items()
+    ]
+    joined = keras.layers.Concatenate(axis=1, dtype="float32", name="bgr_channels")(parts)
+    return keras.layers.Permute((2, 3, 1), dtype="float32", name="bgr")(joined)
+
+
 @contextmanager
 def one_download() -> Iterator[None]:
     """Processes on one machine share Keras' cache: one downloads, the others find the file."""
@@ -144,7 +156,7 @@ def preprocess(images: Any, how: Preprocessing, side_px: int) -> Any:  # noqa: A
     if how == "own":
         return squares
     if how == "caffe":
-        squares = keras.ops.flip(squares, axis=-1)
+        squares = _swap_red_and_blue(squares)
         scale: Any = 1.0
         offset: Any = [-mean for mean in _BGR_MEANS]
     elif how == "torch":
