@@ -277,6 +277,20 @@ def test_forgetting_a_photo_removes_the_pages_that_show_it_and_no_others(
     )
 
 
+def test_a_forgotten_photo_is_not_measured_nor_shown_again(
+    judged: SmallLake,
+) -> None:
+    assert main(["lake", "forget", "--conf", judged.conf, MISTAKEN_PHOTO]) == 0
+    (judged.folder / "models" / KEEN / "confusion_test.png").mkdir()
+    settings = asking(judged, model=KEEN)
+    said = said_by(judged.spark, "evaluate_classifier", settings)
+    assert figures(settings, KEEN)["num_examples",] == len(CASES) - 1
+    page = judged.folder / "reports" / f"{KEEN}_test.html"
+    assert MISTAKEN_PHOTO not in page.read_text()
+    # What is beside a model is the page's, too: without it the evaluation is whole.
+    assert f"{KEEN}/confusion_test.png cannot be written" in said
+
+
 def test_long_names_of_ensembles_make_short_names_of_files(judged: SmallLake) -> None:
     for number in range(12):
         save_model(judged.folder / "models" / f"fruit-{number:050}", (1, 1), ["Apple", "Pear"])

@@ -175,6 +175,7 @@ def test_selecting_again_gives_its_boxes_the_reason_and_their_places_to_others(
 def test_evaluating_a_model_whose_split_lost_files_says_so_and_the_way_out(
     small: SmallLake,
 ) -> None:
+    (small.folder / "models" / MODEL_ID / "model.keras").write_bytes(b"is not asked")
     assert main(["lake", "forget", "--conf", small.conf, "--vacuum", PHOTO_C]) == 0
     of_validation = small.settings.evaluate.model_copy(update={"split": "validation"})
     settings = small.settings.model_copy(update={"evaluate": of_validation})

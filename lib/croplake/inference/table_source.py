@@ -134,7 +134,8 @@ def of_lake(df: DataFrame, source: TableSource, table: Table) -> DataFrame:
 
 def drop_forgotten(rows: DataFrame, forgotten: DataFrame) -> DataFrame:
     """Rows of the lake without those of photos that are never to be fetched again."""
-    return rows.join(forgotten, t.IMAGE_ID, "left_anti")
+    # Nobody has told Spark how few they are; else it would sort the pictures' bytes.
+    return rows.join(F.broadcast(forgotten), t.IMAGE_ID, "left_anti")
 
 
 def _is_table(address: str) -> bool:

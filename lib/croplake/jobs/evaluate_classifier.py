@@ -32,11 +32,12 @@ from croplake.evaluation.slices import with_slices
 from croplake.evaluation.summary import signed_points, summarize, summarize_comparison
 from croplake.inference.examples import FIRST, SECOND
 from croplake.inference.scoring import check_labels, count_pairs, measure, score, sum_photos
+from croplake.inference.table_source import drop_forgotten
 from croplake.jobs.context import Job, JobContext
 from croplake.jobs.embed_crops import recipe_of_examples
 from croplake.jobs.evaluate_pictures import mistake_pictures
 from croplake.jobs.evaluated_models import Chosen, choose_models, page_name, tell_of_leaks
-from croplake.jobs.pages import REPORTS, check_place, write_file, write_page
+from croplake.jobs.pages import REPORTS, check_place, write_page
 from croplake.jobs.probe_baseline import SameExamples, probe_baseline
 from croplake.lake import Lake
 from croplake.report.evaluation import EvaluationFigures
@@ -100,14 +101,22 @@ def run(context: JobContext) -> None:
         _print_baseline(context, baseline, evaluated.metrics.top1)
     for note in notes:
         summary.warn(context.console, note)
-    if not first.members:
-        picture = storage.join(first.folders[0], f"confusion_{conf.split}.png")
-        write_file(picture, png)
-        context.console.print(f"confusion matrix: {picture}", highlight=False, soft_wrap=True)
     num_bytes = write_page(out, evaluation_page(figures))
     text = f"page: {out}, {num_bytes / 1e6:.1f} MB"
     context.console.print(text, highlight=False, soft_wrap=True)
+    if not first.members:
+        _write_picture(context, storage.join(first.folders[0], f"confusion_{conf.split}.png"), png)
     context.console.print(f"{conf.split} top-1: {evaluated.metrics.top1:.2%}", highlight=False)
+
+
+def _write_picture(context: JobContext, picture: str, png: bytes) -> None:
+    """The confusion matrix, which the page has, too, beside the model, which may be another's."""
+    try:
+        storage.write_bytes(picture, png)
+    except OSError as error:
+        summary.warn(context.console, f"confusion matrix: {picture} cannot be written: {error}")
+    else:
+        context.console.print(f"confusion matrix: {picture}", highlight=False, soft_wrap=True)
 
 
 def _examples(context: JobContext, first: Chosen) -> DataFrame:
@@ -127,9 +136,11 @@ def _examples(context: JobContext, first: Chosen) -> DataFrame:
             f"trained beside (examples version {version}) are gone, as when photos in them were "
             "forgotten; train again (croplake train-classifier), and evaluate the new model"
         )
-    examples = context.read_table(t.EXAMPLES, version=version).where(
+    of_split = context.read_table(t.EXAMPLES, version=version).where(
         (F.col(t.DATASET) == first.dataset) & (F.col(t.SPLIT) == split)
     )
+    # An old version has forgotten photos until `lake maintain` takes its files away.
+    examples = drop_forgotten(of_split, context.forgotten_photos())
     if examples.isEmpty():
         raise InputDataError(
             f"dataset {first.dataset}: its {split} split is empty, there is nothing to "

@@ -21,6 +21,11 @@ from croplake.models import find_model
 
 _MAX_NAMED: Final = 5
 _MAX_ID_CHARS: Final = 120
+_OF_TRAINING: Final = {
+    "train": "has learned this split",
+    "validation": "may have been stopped, and its weights chosen, by this split",
+}
+"""What a training has done with a split of its snapshot."""
 
 
 @dataclass(frozen=True)
@@ -135,9 +140,9 @@ def tell_of_leaks(
 ) -> Iterator[str]:
     """Tells of photos that one of the models has learned from.
 
-    Of a model's own snapshot it has learned the training split, and of the others no photo, as
-    splits are of photos. A model of another snapshot, or of another dataset, may have learned what
-    is asked here.
+    Of a model's own snapshot it has learned the training split, may have been chosen by the
+    validation split, and knows no other photo, as splits are of photos. A model of another
+    snapshot, or of another dataset, may have learned what is asked here.
 
     Args:
         context: of the evaluation.
@@ -152,8 +157,8 @@ def tell_of_leaks(
     for run in (*first.runs, *(second.runs if second else ())):
         snapshot = run[t.DATASET], run[t.TABLES_READ].get(t.EXAMPLES.name)
         if snapshot == (first.dataset, first.version):
-            if split == "train":
-                yield f"{name_trained(run)} has learned this split, so it does better there"
+            if split in _OF_TRAINING:
+                yield f"{name_trained(run)} {_OF_TRAINING[split]}, so it does better there"
             continue
         try:
             num_learned = count_learned(context.lake, run, examples)

@@ -55,11 +55,7 @@ def write_page(out: str, page: str) -> int:
     Raises:
         IncompleteError: it could not be written.
     """
-    return write_file(out, page.encode())
-
-
-def write_file(out: str, content: bytes) -> int:
-    """As `write_page`, of a picture or another file that goes with a page."""
+    content = page.encode()
     try:
         storage.write_bytes(out, content)
     except OSError as error:
