@@ -8,6 +8,12 @@ from croplake import storage
 from croplake.errors import IncompleteError, SettingsError
 
 
+def is_below(place: str, folder: str) -> bool:
+    """Whether a place is a folder or in it, however their addresses are written."""
+    inner, outer = (f"{storage.for_spark(uri).rstrip('/')}/" for uri in (place, folder))
+    return inner.startswith(outer)
+
+
 def check_target(
     option: str,
     into: str,
@@ -33,7 +39,7 @@ def check_target(
         IncompleteError: it does not answer, or is full.
     """
     target = storage.absolute(into)
-    if f"{target}/".startswith(f"{lake_root}/"):
+    if is_below(into, lake_root):
         raise SettingsError(f"{option} {into}: is in the lake; expected a folder elsewhere")
     try:
         if storage.size_bytes(target) is not None:

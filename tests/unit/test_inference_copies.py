@@ -8,9 +8,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow.fs as pafs
 import pytest
 from PIL import Image
 
+from croplake import storage
 from croplake import tables as t
 from croplake.inference.copies import (
     Copies,
@@ -149,11 +151,46 @@ def test_a_name_that_is_not_unicode_stays_as_it_is(tmp_path: Path) -> None:
     assert os.fsencode(copied.name) == b"caf\xe9%.png"
 
 
+def test_a_long_name_is_not_cut_in_the_middle_of_a_letter(tmp_path: Path) -> None:
+    copy(tmp_path, ("/x/" + "a" + "ü" * 126 + ".png", RED))
+    (copied,) = (tmp_path / "Boat").iterdir()
+    assert copied.name == "a" + "ü" * 112 + ".png"
+
+
+def test_in_a_bucket_names_are_unicode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem())
+    (tmp_path / "in" / "Boat").mkdir(parents=True)
+    monkeypatch.setattr(storage, "on_filesystem", lambda uris: (files, ["in"]))
+    copies = Copies(CopyPlan("s3a://bucket/in", sort_folders(["Boat"])))
+    for path in ("file:///x/caf%E9.png", "/x/1.png"):
+        copies.take(Opened(path, "ok", data=RED), {t.STATUS: "ok", t.CATEGORY: "Boat"})
+    copies.close()
+    assert (copies.num_copied, copies.failures) == (2, [])
+    assert sorted(file.name for file in tmp_path.rglob("*.png")) == ["1.png", "caf_.png"]
+
+
+def test_a_task_that_put_the_same_photo_there_meanwhile_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def be_late(part: str, at: str) -> None:
+        link(part, at)
+        monkeypatch.setattr(os, "link", link)
+        link(part, at)
+
+    monkeypatch.setattr(os, "link", be_late)
+    copies = copy(tmp_path, ("/x/1.png", RED), is_shared=True)
+    assert (copies.num_copied, copies.failures) == (1, [])
+    assert tree(tmp_path) == {f"Boat/1-{mark(RED)}.png": RED}
+
+
 def test_names_that_some_file_system_takes_for_one_have_one_key() -> None:
     keys = {name_key(path) for path in ("/a/É.JPG", "/b/e\u0301.jpg", "http://h/%C3%A9")}
     assert len(keys) == 1
     assert name_key("/a/e.jpg") not in keys
     assert file_name("/a/b\\c.jpg") == "b\\c.jpg"
+    assert file_name("file://photo.jpg") == "photo.jpg"  # no address: its row says so
     (batch,) = add_name_keys([batch_of(["/a/1.jpg", "file:///x/caf%E9.png"])])
     assert batch.column("name_key").to_pylist() == ["1.jpg", "caf\\xe9.png"]
 

@@ -2,7 +2,7 @@
 
 A photo keeps its name. Where another photo of the run has the same name, or another file lies in
 its place, eight digits of its content's SHA-256 follow the name: what a photo is called depends on
-the photos alone, and a rerun finds its copies there. Nothing is ever overwritten.
+the photos alone, and a rerun finds its copies there. No photo is ever overwritten.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ def file_name(path: str) -> str:
     Names of local files stay as they are; of others, signs that some file systems refuse are
     replaced.
     """
-    if path.startswith(("/", "file:/")):
+    is_file = path.startswith("/") or (path.startswith("file:/") and storage.is_local(path))
+    if is_file:
         return storage.local_path(path).name
     inside = path
     if path.startswith(TABLE):
@@ -176,12 +177,15 @@ class _Place:
             OSError: it cannot be written.
         """
         name = _with_ending(file_name(path), data)
+        if not self._is_local:
+            name = safe_name(name)  # keys in a bucket are Unicode
         marked = _marked(name, hashlib.sha256(data).hexdigest())
         if self._holds(folder, name, data) or self._holds(folder, marked, data):
             return
         if not is_shared and self._write(folder, name, data):
             return
-        if not self._write(folder, marked, data):
+        # Another task may have put the same photo there by now.
+        if not self._write(folder, marked, data) and not self._holds(folder, marked, data):
             raise FileExistsError(f"{folder}/{marked}: another file lies there")
 
     def _at(self, folder: str, name: str) -> str:
@@ -254,7 +258,9 @@ def _with_ending(name: str, data: bytes) -> str:
         found = sniff_format(data)
         ending = "" if found is None else _ENDINGS.get(found, f".{found.lower()}")
     kept = os.fsencode(stem)[: _MAX_NAME_BYTES - len(ending)]
-    return os.fsdecode(kept) + ending
+    # Names need not be Unicode, but are not cut in the middle of a letter where they are.
+    whole = kept.decode(errors="ignore") if _unicode(stem) == stem else os.fsdecode(kept)
+    return whole + ending
 
 
 def _marked(name: str, digest: str) -> str:

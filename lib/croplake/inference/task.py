@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import pyarrow as pa
+from pyspark import TaskContext
 
 from croplake import storage
 from croplake.fetching.coordination import CoordinatorAddress
@@ -129,7 +130,10 @@ class ClassifyTask:
             showcase.leave(self.scratch)
         if copies is not None:
             report = [copies.num_copied, copies.num_failed, copies.failures]
-            file = storage.join(self.scratch, uuid.uuid4().hex + _COPIES)
+            # A task that Spark tries again tells once.
+            task = TaskContext.get()
+            name = str(task.partitionId()) if task else uuid.uuid4().hex
+            file = storage.join(self.scratch, name + _COPIES)
             storage.write_bytes(file, json.dumps(report).encode())
 
 

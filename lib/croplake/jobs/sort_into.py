@@ -20,7 +20,7 @@ from croplake.inference.copies import NOT_SORTED, PARTS
 from croplake.inference.listing import is_address
 from croplake.inference.photos import ANSWERED
 from croplake.inference.stored import is_stored
-from croplake.target_folder import check_target
+from croplake.target_folder import check_target, is_below
 
 _COLUMNS: Final = (t.PATH, t.STATUS, t.DETAIL)
 
@@ -38,9 +38,9 @@ def check_sort_into(into: str, patterns: Sequence[str], lake_root: str) -> None:
             folder of photos.
         IncompleteError: it does not answer, or is full.
     """
-    target = storage.absolute(into)
+    storage.check_address(into)
     for pattern in patterns:
-        if _is_below(target, pattern):
+        if _is_in_photos(into, pattern):
             raise SettingsError(
                 f"--sort-into {into}: lies in {pattern}, so the next run would sort its copies; "
                 "expected a folder outside of the photos'"
@@ -58,9 +58,8 @@ def check_apart(into: str, paths: Iterable[str]) -> None:
     Raises:
         SettingsError: some of the photos lie there.
     """
-    target = f"{storage.for_spark(into).rstrip('/')}/"
     folders = {path.rpartition("/")[0] or "/" for path in paths if not is_address(path)}
-    inside = [folder for folder in folders if f"{storage.for_spark(folder)}/".startswith(target)]
+    inside = [folder for folder in folders if is_below(folder, into)]
     if inside:
         raise SettingsError(
             f"--sort-into {into}: there are photos to sort in {min(inside)}, so copies would be "
@@ -98,11 +97,11 @@ def write_not_sorted(into: str, landed: DataFrame) -> None:
         storage.remove(storage.join(target, PARTS))
 
 
-def _is_below(target: str, pattern: str) -> bool:
+def _is_in_photos(into: str, pattern: str) -> bool:
     """Whether a folder of photos holds the target; a glob's matches do not show it."""
     if is_stored(pattern):
-        return f"{target}/".startswith(f"{pattern.rstrip('/')}/")
-    folder = os.path.expanduser(pattern)
-    if not storage.is_local(target) or not os.path.isdir(folder):
+        return is_below(into, pattern)
+    if not storage.is_local(pattern):
         return False
-    return f"{target}/".startswith(f"{storage.absolute(folder)}/")
+    folder = os.path.expanduser(storage.local_path(pattern))
+    return os.path.isdir(folder) and is_below(into, folder)
