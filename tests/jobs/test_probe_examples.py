@@ -53,7 +53,7 @@ def test_every_crop_of_an_example_has_its_vector_and_what_does_not_decode_is_tol
         assert row[t.RECIPE_ID] == small.crop("a1")[t.RECIPE_ID]
         assert row[t.RUN_ID] == context.run_id
         assert row[t.NETWORK].startswith("file:")
-        assert row[t.NETWORK].endswith(" model.keras")
+        assert row[t.NETWORK].endswith(" model.keras 32")
     assert "1 crops have no vector: they do not decode" in said
     assert f"(box {BROKEN})" in said
     assert {row[t.NETWORK_DIGEST] for row in rows.values()} == {
@@ -75,7 +75,7 @@ def test_the_figures_are_of_the_whole_test_split_and_go_to_evaluations(
     assert overall["num_unscored"] == 1
     (run,) = [row for row in rows_of(small.settings, "runs") if row[t.JOB] == "probe_examples"]
     assert run[t.OUTCOME] == "done"
-    assert run[t.DETAIL].endswith("model.keras")
+    assert run[t.DETAIL].endswith("model.keras 32")
     assert dict(run[t.TABLES_WRITTEN]).keys() == {"embeddings", "evaluations"}
     assert dict(run[t.COUNTS])["vectors made"] == 12
     assert "the baseline that a full training must beat: test top-1 100.00% (2 examples, 1 mo" in (
@@ -246,7 +246,7 @@ def test_auto_takes_imagenet_then_the_fallback_then_the_newest_model(
         choose(probed, NO_WEIGHTS, network="auto")
     path = save_network(tmp_path / "fallback")
     found, said = choose(probed, NO_WEIGHTS, network="auto", fallback=path)
-    assert found.name.endswith(" model.keras")
+    assert found.name.endswith(" model.keras 32")
     assert found.side_px == 32
     assert Path(found.address.removeprefix("file://").replace("%20", " ")).name == "model.keras"
     assert "ImageNet weights are not to be had; file:" in said

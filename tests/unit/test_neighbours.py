@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import pyarrow.dataset as pads
 import pytest
 
 from croplake import tables as t
-from croplake.errors import SettingsError
+from croplake.errors import IncompleteError, SettingsError
 from croplake.inference import neighbour_index
 from croplake.inference.neighbour_index import drop_indexes, open_index
 from croplake.inference.neighbours import ExactSearch, Neighbour, find_nearest
@@ -183,6 +184,30 @@ def test_an_index_is_kept_until_what_it_is_of_changes(cache: Path) -> None:
     assert max(rows_of(other.nearest(vectors[5].astype(np.float32), 1000))) < 1000
     drop_indexes("lake")
     assert not other.folder.exists()
+
+
+def test_what_killed_processes_left_of_indexes_goes(cache: Path) -> None:
+    first = open_index(stored(clustered(500)), 48, max_bytes=10**9, tell=print)
+    old, young = (first.folder.with_name(f".making-{age}") for age in ("old", "young"))
+    for folder in (old, young):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    later = stored(clustered(500), files=["two.parquet"])
+    open_index(later, 48, max_bytes=10**9, tell=print)
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_an_index_that_fills_the_disk_is_told_with_the_way_out(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faiss = pytest.importorskip("faiss")
+
+    write_index = faiss.write_index
+    monkeypatch.setattr(faiss, "write_index", lambda index, _: write_index(index, "/dev/full"))
+    with pytest.raises(IncompleteError, match=r"the index could not be written .* make room there"):
+        open_index(stored(clustered(500)), 48, max_bytes=10**9, tell=print)
+    assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("num_rows", [1, 5, 100])

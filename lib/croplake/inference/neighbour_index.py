@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,9 @@ from croplake.inference.vectors import StoredVectors
 _FORMAT: Final = "1"
 _INDEX: Final = "index.faiss"
 _KEYS: Final = "keys.arrow"
+_MAKING: Final = ".making-"
+"""Begins the names of folders in which an index grows."""
+_GIVEN_UP_S: Final = 24 * 3600.0
 _SAMPLE_PER_LIST: Final = 40
 """Vectors that a centre is placed by."""
 _TRIED: Final = 32
@@ -126,9 +130,10 @@ def open_index(
             f"{place}: the index could not be written ({error}); make room there, or set "
             "XDG_CACHE_HOME, and run the same command again"
         ) from error
-    # Who still searches an older one has it mapped.
     for other in folder.iterdir():
-        if other != place and not other.name.startswith("."):
+        is_made = not other.name.startswith(_MAKING)
+        # Of those that are being made, one that is so old has lost its process.
+        if other != place and (is_made or time.time() - other.stat().st_mtime > _GIVEN_UP_S):
             shutil.rmtree(other, ignore_errors=True)
     return IndexSearch(place, wanted)
 
@@ -172,7 +177,7 @@ def _make(stored: StoredVectors, num_features: int, place: Path) -> None:
     sample = _sample(stored, num_features, num_lists * _SAMPLE_PER_LIST)
     index.train(sample)
     place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=".making-") as part:
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=_MAKING) as part:
         with pa.OSFile(f"{part}/{_KEYS}", "wb") as file:
             writer = None
             for keys, vectors in stored.blocks(num_features):
@@ -185,7 +190,10 @@ def _make(stored: StoredVectors, num_features: int, place: Path) -> None:
             if writer is not None:
                 writer.close()
         index.nprobe = _lists_to_look_into(index, sample[:: max(1, len(sample) // _TRIED)])
-        faiss.write_index(index, f"{part}/{_INDEX}")
+        try:
+            faiss.write_index(index, f"{part}/{_INDEX}")
+        except RuntimeError as error:  # what faiss makes of a full disk
+            raise OSError(str(error)) from error
         Path(part, "done").mkdir()
         for name in (_INDEX, _KEYS):
             Path(part, name).rename(Path(part, "done", name))

@@ -30,8 +30,6 @@ NETWORKS: Final = "networks"
 About = Callable[[EmbeddingNetwork], AboutNetwork]
 Chosen = tuple[EmbeddingNetwork, AboutNetwork]
 _FILE: Final = "file:"
-_SIDE: Final = "input_side_px"
-"""The file beside a foreign network that says what side it was asked with."""
 
 
 def choose_network(context: JobContext, tested: DataFrame, about: About) -> Chosen:
@@ -75,15 +73,15 @@ def known_network(context: JobContext, name: str) -> EmbeddingNetwork:
     if name.startswith(MODEL):
         return _of_model(context, name.removeprefix(MODEL))
     folder = storage.join(context.lake.root, NETWORKS)
-    digest, _, file = name.removeprefix(_FILE).partition(" ")
+    digest, _, rest = name.removeprefix(_FILE).partition(" ")
+    file, _, side_px = rest.rpartition(" ")
     address = storage.join(folder, digest, file)
     if not storage.exists(address):
         raise InputDataError(
             f"{address}: the network that made the embeddings is not there any more; run croplake "
             "probe-examples with probe.network set to it"
         )
-    side = storage.join(folder, digest, _SIDE)
-    return EmbeddingNetwork(name, address, int(storage.read_bytes(side)))
+    return EmbeddingNetwork(name, address, int(side_px))
 
 
 def _choose(context: JobContext, tested: DataFrame, about: About) -> Chosen:
@@ -150,12 +148,10 @@ def _of_file(context: JobContext, path: str, setting: str) -> EmbeddingNetwork:
     # Beside labels they are of a model of croplake's; others are somebody else's.
     if all(storage.exists(storage.join(folder, name)) for name in (SETTINGS_FILE, LABELS_FILE)):
         side_px = read_side_px(path)
-    place = storage.join(context.lake.root, NETWORKS, digest)
-    address = storage.join(place, name)
+    address = storage.join(context.lake.root, NETWORKS, digest, name)
     if not storage.exists(address):
         storage.write_bytes(address, storage.read_bytes(path))
-    storage.write_bytes(storage.join(place, _SIDE), str(side_px).encode())
-    return EmbeddingNetwork(f"{_FILE}{digest} {name}", address, side_px)
+    return EmbeddingNetwork(f"{_FILE}{digest} {name} {side_px}", address, side_px)
 
 
 def _refuse_learned(context: JobContext, trained: dict[str, Any], tested: DataFrame) -> None:
