@@ -15,6 +15,7 @@ from croplake.conf import LakeConf, Settings, TrainConf
 from croplake.errors import IncompleteError
 from croplake.jobs import train_classifier
 from croplake.jobs.context import JobContext
+from croplake.jobs.select_boxes import dataset_labels
 from croplake.training import workers
 from tests.jobs.conftest import WholeWay
 from tests.jobs.small_lake import MODEL_ID, SmallLake
@@ -89,6 +90,40 @@ def test_the_part_of_a_model_that_was_written_goes_with_its_training(
     break_off(small)
     assert len(checkpoint_dirs) == 1
     assert {folder.name for folder in models.iterdir()} == before
+
+
+def test_a_training_reads_the_examples_of_its_start_whatever_is_built_meanwhile(
+    small: SmallLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[workers.Examples, str]] = []
+
+    def break_off(
+        _: object, __: object, examples: workers.Examples, *, checkpoint_dir: str, **___: object
+    ) -> Never:
+        asked.append((examples, checkpoint_dir))
+        raise IncompleteError("worker 0 ended")
+
+    def build_meanwhile(context: JobContext) -> list[str]:
+        small.add(t.EXAMPLES, small.example("a1", "others"), small.example("a2"))
+        return list(dataset_labels(context))
+
+    monkeypatch.setattr(workers, "train_distributed", break_off)
+    before = small.lake.reader.files(
+        t.EXAMPLES.name, partition={t.DATASET: "fruit", t.SPLIT: "train"}
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(train_classifier, "dataset_labels", build_meanwhile)
+        with pytest.raises(IncompleteError):
+            run(small.spark, "train_classifier", small.settings)
+    assert asked[0][0].train_files == before
+    # Other examples are another training; those of another dataset beside these are not.
+    for _ in range(2):
+        with pytest.raises(IncompleteError):
+            run(small.spark, "train_classifier", small.settings)
+        small.add(t.EXAMPLES, small.example("b1", "others"))
+    first, second, third = (key for _, key in asked)
+    assert first != second
+    assert second == third
 
 
 def test_another_file_of_weights_in_the_same_place_is_another_training(

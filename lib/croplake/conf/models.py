@@ -6,6 +6,7 @@ generated from this module.
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from typing import Annotated, Final, Literal
 
@@ -324,4 +325,4 @@ class Settings(ConfModel):
     @property
     def is_on_s3(self) -> bool:
         """Whether any address in them is on S3."""
-        return "s3a://" in self.model_dump_json()
+        return re.search("s3a?://", self.model_dump_json(), re.IGNORECASE) is not None

@@ -159,6 +159,8 @@ def prepare_tensorflow() -> None:
     """Settings that count only before TensorFlow's first import."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    # One task would take all of a GPU's memory, and those beside it find none.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     # Spark gives each Python worker its share of the cores by this name; TensorFlow has its own.
     if "OMP_NUM_THREADS" in os.environ:
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -60,7 +59,7 @@ def run(context: JobContext) -> None:
     examples = _examples(context)
     context.model_id = model_id_of(context.settings.dataset.name, context.run_id)
     folder = model_folder(lake.root, context.model_id)
-    key = _checkpoint_key(context, examples.labels)
+    key = _checkpoint_key(context, examples)
     checkpoints = storage.join(lake.root, CHECKPOINTS, key)
     with writing(
         lake.root,
@@ -105,15 +104,19 @@ def checkpoint_lock(key: str) -> str:
     return f"{CHECKPOINTS}-{key}"
 
 
-def _checkpoint_key(context: JobContext, labels: Sequence[str]) -> str:
-    """Hash of all that must be the same for a training to go on from a checkpoint."""
+def _checkpoint_key(context: JobContext, examples: Examples) -> str:
+    """Hash of all that must be the same for a training to go on from a checkpoint.
+
+    Not the version of `examples`: another dataset may have been built since.
+    """
+    files = [*examples.train_files, *examples.validation_files]
     parts = {
         "train": context.settings.train.model_dump(mode="json", exclude=set(_OF_THE_RUN)),
         "weights": _weights_fingerprint(context.settings),
         "dataset": context.settings.dataset.name,
-        "labels": list(labels),
+        "labels": list(examples.labels),
         "table": context.lake.reader.table_id(t.EXAMPLES.name),
-        "version": context.read[t.EXAMPLES.name],
+        "files": sorted(file.rsplit("/", 1)[-1] for file in files),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
