@@ -44,6 +44,21 @@ def conf_with(*epochs: int, learning_rate: float = 4e-3, **changes: object) -> T
     return TrainConf.model_validate(CONF.model_dump() | changes)
 
 
+def head_then_top(
+    trainable: str,
+    *,
+    epochs: int = 2,
+    rate: float = 4e-3,
+    **changes: Any,  # noqa: ANN401
+) -> TrainConf:
+    """The settings of transfer learning: the head first, then the top of the base, slower."""
+    phases = [
+        PhaseConf(trainable="head", epochs=epochs, learning_rate=rate),
+        PhaseConf(trainable=trainable, epochs=epochs, learning_rate=rate / 10),
+    ]
+    return conf_with(phases=phases, weights="imagenet", **changes)
+
+
 def shard_of(file: str) -> Shard:
     return Shard((file,), plan_shards([file], 1), worker_index=0)
 
@@ -66,7 +81,8 @@ def build_lively(conf: TrainConf, num_classes: int) -> Any:  # noqa: ANN401
     maps = keras.layers.BatchNormalization(momentum=0.8)(keras.layers.Conv2D(8, 3)(inner))
     base = keras.Model(inner, keras.layers.Activation("relu")(maps), name=BASE)
     pixels = keras.layers.Rescaling(1 / 255, dtype="float32")(images)
-    pooled = keras.layers.GlobalAveragePooling2D()(base(pixels))
+    maps = base(pixels) if conf.learns_batch_norm else base(pixels, training=False)
+    pooled = keras.layers.GlobalAveragePooling2D()(maps)
     dropped = keras.layers.Dropout(0.5, seed=conf.seed)(pooled)
     softmax = keras.layers.Dense(num_classes, activation="softmax")
     return keras.Model(images, softmax(dropped))

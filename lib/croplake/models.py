@@ -13,6 +13,8 @@ from croplake.inference.model import MODEL_FILE
 from croplake.reader import LakeReader
 
 LATEST: Final = "latest"
+MODELS: Final = "models"
+"""The folder of a lake where its models lie."""
 _TRAIN: Final = "train_classifier"
 _MAPS: Final = (t.TABLES_READ, t.TABLES_WRITTEN, t.COUNTS)
 
@@ -36,7 +38,7 @@ class TrainedModel:
 
 def model_folder(root: str, model_id: str) -> str:
     """The address of a model's folder in a lake."""
-    return storage.join(root, "models", model_id)
+    return storage.join(root, MODELS, model_id)
 
 
 def has_model(lake: LakeReader, model_id: str) -> bool:

@@ -35,6 +35,8 @@ _STORED: Final = re.compile(
 )
 ROOTS: Final = "a local path, file:///FOLDER, s3a://BUCKET, s3://BUCKET or hdfs://HOST"
 """Where files may lie."""
+_PART: Final = ".part"
+_PART_NAME: Final = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(_PART)}")
 _MAY_PASS: Final = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN)
 )
@@ -197,18 +199,30 @@ def write_bytes(uri: str, data: bytes) -> None:
     if is_local(uri):
         target = local_path(uri)
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = _part_of(target)
-        part.write_bytes(data)
-        part.replace(target)
+        with _growing(target) as part:
+            part.write_bytes(data)
         return
     files, path = _open(uri)
     with files.open_output_stream(path) as stream:
         stream.write(data)
 
 
-def _part_of(target: Path) -> Path:
-    """Where a file grows; its own name may be as long as names can be."""
-    return target.with_name(f".{uuid.uuid4().hex}.part")
+@contextmanager
+def _growing(target: Path) -> Iterator[Path]:
+    """Where a file grows, which has its own name once it is whole, or is gone again."""
+    # Not beside its own name: that may be as long as names can be.
+    part = target.with_name(f".{uuid.uuid4().hex}{_PART}")
+    try:
+        yield part
+        part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def is_part(path: str) -> bool:
+    """Whether a file is one that was growing when its writer was killed, or still is."""
+    return _PART_NAME.fullmatch(path.rsplit("/", 1)[-1]) is not None
 
 
 def upload_file(source: Path, uri: str) -> None:
@@ -216,9 +230,8 @@ def upload_file(source: Path, uri: str) -> None:
     if is_local(uri):
         target = local_path(uri)
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = _part_of(target)
-        shutil.copyfile(source, part)
-        part.replace(target)
+        with _growing(target) as part:
+            shutil.copyfile(source, part)
         return
     files, path = _open(uri)
     with source.open("rb") as content, files.open_output_stream(path) as stream:

@@ -114,7 +114,10 @@ def test_photos_of_the_lake_are_credited_and_none_that_was_forgotten_is_asked_fo
     page = page_of(small)
     assert page.text.count("CC BY 2.0") == 7
     assert f"photo {photo_e}" in page.text
-    # What was forgotten later goes from the page, the table and the CSV.
+    # What was forgotten later goes from the page, the table and the CSV, and what a writer that
+    # was killed has left of one, if in the middle of a letter.
+    part = small.folder / "predictions_csv" / f".{'0a' * 16}.part"
+    part.write_bytes("path\nü".encode()[:-1])
     assert main(["lake", "forget", "--conf", small.conf, PHOTO_A, photo_e]) == 0
     said = capsys.readouterr().out
     assert "page removed, it showed them" in said

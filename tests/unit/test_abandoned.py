@@ -1,4 +1,4 @@
-"""What trainings that broke off left is removed by maintenance, and nothing that is of use."""
+"""What runs that broke off left is removed by maintenance, and nothing that is of use."""
 
 from __future__ import annotations
 
@@ -123,3 +123,14 @@ def test_the_folder_of_a_training_that_goes_on_stays(tmp_path: Path) -> None:
     with another_process(tmp_path, "r2"):
         assert removed(tmp_path) == []
     assert folder.exists()
+
+
+def test_files_that_grew_when_their_writer_was_killed_go_once_they_are_old(tmp_path: Path) -> None:
+    part = f".{'0a' * 16}.part"
+    for folder, hours in (("reports", 30), ("predictions_csv", 20), ("models/fruit-r2", 30)):
+        put_files(tmp_path / folder, part, "whole.html", hours_ago=hours)
+    assert removed(tmp_path, dry_run=True) == [part, part]
+    assert removed(tmp_path) == [part, part]
+    left = [file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob(part)]
+    assert left == [f"predictions_csv/{part}"]
+    assert len(list(tmp_path.rglob("whole.html"))) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,32 @@ def test_a_file_is_written_whole_though_its_name_is_as_long_as_names_can_be(tmp_
     storage.upload_file(long, str(tmp_path / "copies" / long.name))
     assert (tmp_path / "copies" / long.name).read_bytes() == b"page"
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == [long.name] * 2
+
+
+def test_a_write_that_breaks_off_leaves_the_old_file_and_no_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "page.html"
+    target.write_bytes(b"old")
+    seen = []
+
+    def fill_up(path: Path, *_: object) -> None:
+        with path.open("wb") as file:
+            file.write(b"half")
+        seen.append(storage.is_part(path.as_uri()))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fill_up)
+    monkeypatch.setattr(shutil, "copyfile", lambda source, part: fill_up(part))
+    with pytest.raises(OSError, match="No space"):
+        storage.write_bytes(str(target), b"new")
+    with pytest.raises(OSError, match="No space"):
+        storage.upload_file(target, str(target))
+    assert seen == [True, True]
+    assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
+    assert target.read_bytes() == b"old"
+    assert not storage.is_part("/a/.part")
+    assert not storage.is_part("/a/page.part")
 
 
 def test_a_local_file_is_itself_and_one_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -169,6 +169,7 @@ WEIGHTED = {"class_balance": "weights", "label_smoothing": 0.1}
         # A whole base of random weights is chaotic at common rates: rounding alone changes its
         # losses.
         pytest.param("all", 5e-6, {}, marks=pytest.mark.full),
+        pytest.param("top_20", 1e-4, {}, marks=pytest.mark.full),
     ],
 )
 def test_two_workers_lose_as_one_of_twice_the_batch(
@@ -177,7 +178,7 @@ def test_two_workers_lose_as_one_of_twice_the_batch(
     changes: Any,  # noqa: ANN401
 ) -> None:
     phase = {"trainable": trainable, "epochs": 2, "learning_rate": rate}
-    changes = {"weights": "imagenet" if trainable == "head" else "none"} | changes
+    changes = {"weights": "none" if trainable == "all" else "imagenet"} | changes
     (alone,) = train_on_arrays(conf_of(phase, 16, **changes), 1)
     first, second = train_on_arrays(conf_of(phase, 8, **changes), 2)
     for name in ("loss", "validation_loss"):
@@ -206,6 +207,14 @@ def test_initial_weights_that_differ_end_all_workers_with_the_same_error() -> No
         "each, and machines of one kind"
     )
     assert answers == [{"error": said}] * 2
+
+
+@pytest.mark.full
+def test_two_workers_cannot_have_xla_compile_what_they_exchange_in_the_network() -> None:
+    conf = conf_of({"trainable": "all", "epochs": 1}, 8, weights="none", xla=True)
+    first, second = train_on_arrays(conf, 2)
+    assert first == second
+    assert first["error"].startswith("train.xla: BatchNorm that learns is exchanged")
 
 
 @pytest.mark.full

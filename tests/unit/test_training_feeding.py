@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from croplake.conf import TrainConf
 from croplake.errors import SettingsError
 from croplake.training.shards import ShardPlan
-from tests.training_data import write_colours
+from tests.training_data import colour_jpeg, write_colours, write_shard
 
 pytest.importorskip("tensorflow")
 
@@ -55,6 +56,29 @@ def test_a_buffer_of_few_bytes_shuffles_less(tmp_path: Path) -> None:
     as_they_stand = rows_of(fed(conf.model_copy(update={"shuffle_buffer": 1}), shard))
     assert rows_of(fed(conf, shard)) != as_they_stand
     assert rows_of(fed(conf.model_copy(update={"shuffle_bytes": 1}), shard)) == as_they_stand
+
+
+def test_categories_are_balanced_as_the_settings_say(tmp_path: Path) -> None:
+    labels = [0] * 18 + [1] * 6
+    file = write_shard(
+        tmp_path / "a.parquet", [range(24)], picture=colour_jpeg, label=labels.__getitem__
+    )
+    shard, counts, found, weights = shard_of(file), [18, 6, 0], {}, {}
+    for balance in ("none", "weights", "sampling"):
+        conf = conf_with(1, batch_size=8, class_balance=balance)
+        data = feed(conf, train=shard, validation=None, label_counts=counts, num_cores=1)
+        weights[balance] = data.class_weights
+        found[balance] = Counter(
+            int(label)
+            for epoch in range(8)
+            for _, batch, counted in data.train(epoch)
+            for label in batch[counted > 0].numpy()
+        )
+    assert found["none"] == found["weights"] == {0: 8 * 18, 1: 8 * 6}
+    assert found["sampling"].total() == 8 * 24
+    assert 0.4 < found["sampling"][1] / found["sampling"].total() < 0.6
+    # What an example counts: of each category the same in all, 1 in the mean.
+    assert weights == {"none": None, "weights": [24 / 36, 24 / 12, 0.0], "sampling": None}
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])

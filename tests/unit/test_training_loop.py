@@ -16,11 +16,15 @@ from tests.training_data import colour_jpeg, write_colours, write_shard
 
 tf = pytest.importorskip("tensorflow")
 
+import keras  # noqa: E402
+
 from croplake.training import feeding  # noqa: E402
 from croplake.training.decoding import decode_image  # noqa: E402
 from croplake.training.feeding import feed  # noqa: E402
 from croplake.training.loop import EpochRecord, Trained  # noqa: E402
+from croplake.training.network import BASE  # noqa: E402
 from croplake.training.stream import Shard  # noqa: E402
+from croplake.training.training_copy import copy_for_training  # noqa: E402
 from tests.toy_training import (  # noqa: E402
     CONF,
     ROW_LABELS,
@@ -28,7 +32,9 @@ from tests.toy_training import (  # noqa: E402
     SQUARES,
     WRONG,
     arrays,
+    build_lively,
     conf_with,
+    head_then_top,
     losses_of,
     shard_of,
     start_weights,
@@ -247,6 +253,84 @@ def test_class_weights_count_a_row_as_often_as_they_say() -> None:
     np.testing.assert_allclose(weights_of(twice), weights_of(once), atol=1e-6)
     only_first = train_on(arrays(class_weights=[3.0, 0.0, 0.0]), conf_with(20, learning_rate=0.05))
     assert set(np.asarray(only_first.model(SQUARES)).argmax(axis=1)) == {0}
+
+
+def test_the_head_learns_first_and_then_the_top_of_the_base_at_a_lower_rate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built: list[Any] = []
+
+    def build(conf: TrainConf, num_classes: int) -> Any:  # noqa: ANN401
+        built.append(build_lively(conf, num_classes))
+        return built[-1]
+
+    monkeypatch.setattr("croplake.training.loop.build_classifier", build)
+    keras.utils.set_random_seed(CONF.seed)
+    before = build_lively(head_then_top("top_3"), 3)
+    changed = {}
+    for epochs in (0, 2):
+        conf = head_then_top("top_3", epochs=2, schedule="constant")
+        phases = conf.phases if epochs else conf.phases[:1]
+        trained = train_on(arrays(), conf.model_copy(update={"phases": phases}))
+        changed[epochs] = [
+            not np.array_equal(one, other)
+            for one, other in zip(built[-1].get_weights(), before.get_weights(), strict=True)
+        ]
+    names = [weight.path.rsplit("/", 2)[-2:] for weight in built[-1].weights]
+    is_base = [name[0].startswith(("conv", "batch_norm")) for name in names]
+    is_conv = [name[0].startswith("conv") for name in names]
+    # BatchNorm keeps what it has, statistics as well as scales.
+    assert changed[0] == [not base for base in is_base]
+    assert changed[2] == [conv or not base for conv, base in zip(is_conv, is_base, strict=True)]
+    rates = [record["learning_rate"] for record in trained.history]
+    assert rates == pytest.approx([4e-3, 4e-3, 4e-4, 4e-4])
+    assert [record["phase"] for record in trained.history] == [1, 1, 2, 2]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_label_smoothing_keeps_the_answers_from_certainty() -> None:
+    greatest = {}
+    for share in (0.0, 0.6):
+        conf = conf_with(30, learning_rate=0.2, label_smoothing=share)
+        greatest[share] = float(np.asarray(train_on(arrays(), conf).model(SQUARES)).max())
+    assert greatest[0.0] > 0.9
+    assert greatest[0.6] < 0.65  # of three categories the right one is to get 0.6
+
+
+@pytest.mark.usefixtures("tiny")
+def test_xla_compiles_the_network_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Any] = []
+    function = tf.function
+
+    def note(*values: Any, **options: Any) -> Any:  # noqa: ANN401
+        compiled.append(options.get("jit_compile"))
+        return function(*values, **options)
+
+    monkeypatch.setattr(tf, "function", note)
+    weights = {}
+    for xla in (False, True):
+        data = arrays(validation=[ROW_LABELS] * 2)
+        weights[xla] = weights_of(train_on(data, conf_with(2, xla=xla)))
+        assert compiled.count(True) == (2 if xla else 0), "the gradients, and the answers"
+    np.testing.assert_allclose(weights[True], weights[False], atol=1e-5)
+
+
+@pytest.mark.usefixtures("lively")
+def test_half_precision_is_of_the_base_that_learns_and_not_of_what_is_saved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[str] = []
+    copy = copy_for_training
+
+    def note(*values: Any, **options: Any) -> Any:  # noqa: ANN401
+        made = copy(*values, **options)
+        seen.extend(layer.compute_dtype for layer in made.get_layer(BASE).layers[1:])
+        return made
+
+    monkeypatch.setattr("croplake.training.loop.copy_for_training", note)
+    trained = train_on(arrays(), conf_with(1, precision="mixed_bfloat16"))
+    assert set(seen) == {"bfloat16"}
+    assert {layer.compute_dtype for layer in trained.model.get_layer(BASE).layers} == {"float32"}
 
 
 @pytest.mark.full

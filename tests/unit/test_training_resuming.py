@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from croplake.conf import TrainConf
+
 pytest.importorskip("tensorflow")
 
 from croplake.training.checkpoints import Checkpoints
@@ -19,6 +21,7 @@ from tests.toy_training import (
     arrays,
     conf_with,
     first_batch,
+    head_then_top,
     train_on,
     weights_of,
 )
@@ -36,11 +39,24 @@ def stop_after(epoch: int) -> Any:  # noqa: ANN401
     return on_epoch
 
 
+STOPPING = {"patience": 5, "min_delta": 0}
+
+
 @pytest.mark.usefixtures("lively")
 @pytest.mark.parametrize("epoch", [1, 2, 3, 4])
-def test_a_training_that_broke_off_goes_on_as_if_it_had_not(tmp_path: Path, epoch: int) -> None:
+@pytest.mark.parametrize(
+    "conf",
+    [
+        conf_with(2, 2, early_stopping=STOPPING),
+        # Another optimizer for each phase, of other variables.
+        head_then_top("top_3", early_stopping=STOPPING),
+    ],
+    ids=["all", "head, then the top"],
+)
+def test_a_training_that_broke_off_goes_on_as_if_it_had_not(
+    tmp_path: Path, conf: TrainConf, epoch: int
+) -> None:
     """Dropout, Adam, BatchNorm, the best weights and the schedule included."""
-    conf = conf_with(2, 2, early_stopping={"patience": 5, "min_delta": 0})
     labels = [ROW_LABELS, WRONG, ROW_LABELS, WRONG]
     whole = train_on(arrays(validation=labels), conf)
     kept = Checkpoints(str(tmp_path))

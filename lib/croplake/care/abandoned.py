@@ -1,35 +1,42 @@
-"""What trainings that broke off left behind, and nobody has gone on with."""
+"""What runs that broke off left behind, and nobody has gone on with."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from croplake import storage
 from croplake import tables as t
 from croplake.care.pins import runs_of
 from croplake.errors import TableHeldError
+from croplake.inference.csv_out import PREDICTIONS_CSV
+from croplake.jobs.pages import REPORTS
+from croplake.jobs.probe_network import NETWORKS
 from croplake.jobs.train_classifier import CHECKPOINTS, checkpoint_lock, model_id_of
 from croplake.jobs.train_classifier import JOB as TRAIN
 from croplake.lake import Lake
 from croplake.locks import living_runs, locks_of, writing
-from croplake.models import has_model, model_folder
+from croplake.models import MODELS, has_model, model_folder
 from croplake.training.checkpoints import Checkpoints
+
+_WITH_FILES: Final = (MODELS, NETWORKS, PREDICTIONS_CSV, REPORTS)
+"""The folders of a lake that hold files of other kinds than tables, and no scratch."""
 
 
 def remove_abandoned(
     lake: Lake, run_id: str, *, retention_hours: int, dry_run: bool = False
 ) -> list[str]:
-    """Removes checkpoints, and folders of unfinished models, whose newest file is old.
+    """Removes checkpoints and folders of unfinished models whose newest file is old, and old parts.
 
     Args:
         lake: whose.
         run_id: of the maintenance.
-        retention_hours: younger checkpoints may still be gone on from.
+        retention_hours: younger checkpoints may still be gone on from, younger parts still grow.
         dry_run: only names them.
 
     Returns:
-        The folders' addresses.
+        The addresses of folders and files.
     """
     since = datetime.now(UTC) - timedelta(hours=retention_hours)
     removed = [*_checkpoints(lake, run_id, since, dry_run=dry_run)]
@@ -37,6 +44,10 @@ def remove_abandoned(
         if not dry_run:
             storage.remove(folder)
         removed.append(folder)
+    for part in _parts(lake, since):
+        if not dry_run:
+            storage.remove(part)
+        removed.append(part)
     return removed
 
 
@@ -71,6 +82,15 @@ def _unfinished_models(lake: Lake, since: datetime) -> Iterator[str]:
         is_over = run[t.OUTCOME] != t.DONE and run[t.RUN_ID] not in alive
         if is_over and _is_older(folder, since) and not has_model(lake.reader, model_id):
             yield folder
+
+
+def _parts(lake: Lake, since: datetime) -> Iterator[str]:
+    """Files that were growing when their writer was killed; they may show what is forgotten."""
+    for name in _WITH_FILES:
+        folder = storage.join(lake.root, name)
+        for file in storage.files_below(folder):
+            if storage.is_part(file.path) and file.changed_at < since:
+                yield storage.join(folder, file.path)
 
 
 def _is_older(folder: str, since: datetime) -> bool:

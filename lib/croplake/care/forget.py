@@ -144,7 +144,10 @@ def _forget_predictions(context: JobContext, marks: Sequence[str]) -> None:
     )
     _delete(context, t.PREDICTIONS, f"exists(array({quoted}), mark -> contains({t.PATH}, mark))")
     for file in storage.list_files(storage.join(context.lake.root, PREDICTIONS_CSV)):
-        if drop_rows(file, marks):
+        # What grew when its writer was killed may end in the middle of a letter.
+        if storage.is_part(file):
+            storage.remove(file)
+        elif drop_rows(file, marks):
             context.console.print(f"rows removed, they were theirs: {file}", soft_wrap=True)
 
 

@@ -58,7 +58,7 @@ def maintain_job() -> Job:
 def maintain(context: JobContext, *, dry_run: bool = False) -> None:
     """Compacts, vacuums and trims the log of every table that nobody writes at the moment.
 
-    Removes what trainings that broke off left, too.
+    Removes what trainings, and writers of files, that broke off left, too.
 
     Raises:
         TableHeldError: of some tables, after all others are done; the text names the holders.
@@ -81,10 +81,10 @@ def maintain(context: JobContext, *, dry_run: bool = False) -> None:
             context.counts[f"{table.name}: files removed"] = len(done.removed)
     _print(context.console, lake.root, report, dry_run=dry_run)
     hours = context.settings.maintain.retention_hours
-    for folder in remove_abandoned(lake, context.run_id, retention_hours=hours, dry_run=dry_run):
+    for place in remove_abandoned(lake, context.run_id, retention_hours=hours, dry_run=dry_run):
         verb = "would be removed" if dry_run else "removed"
         context.console.print(
-            f"left by a training that broke off, {verb}: {folder}",
+            f"left by a run that broke off, {verb}: {place}",
             highlight=False,
             soft_wrap=True,
         )

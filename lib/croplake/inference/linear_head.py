@@ -95,7 +95,8 @@ def train_head(train: Examples, validation: Examples, num_categories: int) -> Li
         learn = Examples(train.vectors[num_held:], train.labels[num_held:])
     best = _choose(learn, judge, num_categories)
     if is_held_out:
-        best = _fit(train, num_categories, best.strength, best.parameters)
+        final = _fit(train, num_categories, best.strength, best.parameters)
+        best = final._replace(num_steps=best.num_steps + final.num_steps)
     weights = best.parameters[:-1] / scale[:, None]
     bias = best.parameters[-1] - mean @ weights
     return LinearHead(

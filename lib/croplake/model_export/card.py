@@ -196,7 +196,7 @@ def _licences_text(licences: dict[str, int] | None) -> str:
     lines = [f"Licences of the {total:,} pictures of the training split:"]
     for address, num in [*licences.items()][:_SHOWN_LICENCES]:
         name = licence_name(address)
-        lines.append(f"  {num:>9,}  {name}{f', {address}' if address != name else ''}")
+        lines.append(f"  {num:>9,}  {name}{f', {address}' if address not in ('', name) else ''}")
     if more := len(licences) - _SHOWN_LICENCES:
         lines += [f"  and {more} more, in {CARD}"] if more > 0 else []
     return "\n".join(lines)
