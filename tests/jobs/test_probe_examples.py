@@ -29,6 +29,7 @@ from tests.jobs.probed_lake import (
     ProbedLake,
     box_id_of,
     colour_of,
+    crop_of,
     example_of,
     probe,
     save_network,
@@ -102,11 +103,38 @@ def test_only_what_is_missing_is_made(probed: SmallLake) -> None:
     assert len(after) == 2 * NUM_EACH
 
 
+def test_crops_that_are_no_example_have_vectors_too_unless_the_settings_leave_them(
+    probed: SmallLake,
+) -> None:
+    crop = crop_of(probed, 3) | {t.IMAGE_ID: "e" * 16}
+    others: dict[str, dict[str, Any]] = {
+        "e" * 32: {},
+        "e" * 31 + "0": {t.JPEG: b"torn"},
+        "e" * 31 + "1": {t.RECIPE_ID: "another"},
+        "e" * 31 + "2": {t.JPEG: None, t.HAS_CROP: False, t.STATUS: "not_found"},
+    }
+    probed.add(t.CROPS, *(crop | {t.BOX_ID: box_id} | odd for box_id, odd in others.items()))
+    context, _ = probe(probed, with_changes(probed.settings, "probe", crops="examples"))
+    assert context.counts["vectors made"] == 0
+    context, said = probe(probed)
+    assert context.counts["vectors made"] == 1
+    assert context.counts["vectors at hand"] == 2 * NUM_EACH
+    assert context.counts["crops without a vector"] == 2  # one is an example
+    assert f"(box {'e' * 31}0)" in said
+    (row,) = [row for row in rows_of(probed.settings, "embeddings") if row[t.IMAGE_ID] == "e" * 16]
+    assert row[t.BOX_ID] == "e" * 32
+    np.testing.assert_allclose(row[t.VECTOR], np.array(colour_of(3)) / 255, atol=0.01)
+    assert context.counts["test examples"] == 2, "it is no example"
+
+
 def test_the_missing_crops_of_many_files_are_named_by_one_spark_job(spark: SparkSession) -> None:
     missing = spark.createDataFrame(
         [("a", 1), ("b", 2), ("c", 2), ("d", 3)], "box_id string, file_key long"
     )
-    pieces = [Piece("1", [0], 1, 1), Piece("2", [0, 1], 2, 2), Piece("3", [0], 1)]
+    pieces = [
+        Piece(path, t.JPEG, groups, num, key)
+        for path, groups, num, key in (("1", [0], 1, 1), ("2", [0, 1], 2, 2), ("3", [0], 1, None))
+    ]
     spark.sparkContext.setJobGroup("named", "")
     try:
         named = name_crops(pieces, missing)

@@ -51,7 +51,8 @@ class ClassifyConf(ConfModel):
     `delta:TABLE#COLUMN,NAME` names photos that are given by their bytes by another column than
     `path`."""
     model: str = "latest"
-    """Model id, path of a `.keras` file, or `latest`."""
+    """Model id, `latest`, or the path of a model's folder, or of a `.keras` or `.h5` file beside
+    its `labels.json` and `settings.json`."""
     min_probability: Fraction = 0.5
     """A photo whose best guess is below this has the status `unsure` instead of `ok`; 0 decides
     every photo."""
@@ -78,6 +79,9 @@ class ProbeConf(ConfModel):
     input_side_px: Annotated[int, Field(ge=32, le=1024)] = 224
     """Side of the square the network sees; a model of croplake, and one that takes a single size
     only, have their own."""
+    crops: Literal["all", "examples"] = "all"
+    """Whose vectors are made: `all` crops of the recipe that the examples were cut by, for other
+    datasets' probes and for `find-similar`, or those of the dataset's `examples` alone."""
     batch_size: PositiveInt = 64
     """Crops of a step."""
     crops_per_commit: PositiveInt = 50_000

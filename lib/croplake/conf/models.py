@@ -221,7 +221,7 @@ class ExamplesConf(ConfModel):
 
 
 class ReportConf(ConfModel):
-    """What `report-dataset` shows of the crops themselves."""
+    """Pictures in the pages of `report-dataset` and `classify-photos`."""
 
     crops_per_category: PositiveInt = 24
     """Crops of a category, at most."""

@@ -105,7 +105,8 @@ class TrainConf(ConfModel):
     """Of the arithmetic; `auto` is mixed on GPUs that gain by it, else float32. Saved models are
     float32."""
     xla: bool = False
-    """Whether XLA compiles the network; on CPUs it is slower."""
+    """Whether XLA compiles the network; on CPUs it is slower. It cannot compile BatchNorm that
+    several workers exchange: that takes `sync_batch_norm: false`, or phases that keep BatchNorm."""
     sync_batch_norm: bool = True
     """Whether BatchNorm that learns normalises by the batches of all workers. They wait for each
     other at every such layer of the network, twice a step: with fast networks that takes longer

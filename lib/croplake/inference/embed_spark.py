@@ -44,7 +44,7 @@ def about_network(spark: SparkSession, network: EmbeddingNetwork) -> AboutNetwor
 
 
 def embed_crops(spark: SparkSession, pieces: Sequence[dict[str, Any]], run: EmbedRun) -> DataFrame:
-    """Makes the vectors of examples on all slots; no picture passes through the driver.
+    """Makes the vectors of crops on all slots; no picture passes through the driver.
 
     Args:
         spark: the session.

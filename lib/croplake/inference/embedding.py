@@ -36,11 +36,13 @@ Vectors: TypeAlias = NDArray[np.float32]
 PIECES_SCHEMA: Final = pa.schema(
     [
         (t.PATH, pa.string()),
+        ("column", pa.string()),
         ("row_groups", pa.list_(pa.int32())),
         ("box_ids", pa.list_(pa.string())),
     ]
 )
-"""Parts of files of `examples`; `box_ids` are the crops that are wanted of it, null is all."""
+"""Parts of files that have pictures in a column; `box_ids` are the crops that are wanted of one,
+null is all."""
 ABOUT_SCHEMA: Final = pa.schema(
     [
         ("error", pa.string()),
@@ -214,7 +216,7 @@ def about_of(row: dict[str, Any]) -> AboutNetwork:
 
 
 def embed_pieces(batches: Iterable[pa.RecordBatch], run: EmbedRun) -> Iterator[pa.RecordBatch]:
-    """Makes the vectors of examples.
+    """Makes the vectors of crops.
 
     Args:
         batches: of `PIECES_SCHEMA`.
@@ -227,25 +229,25 @@ def embed_pieces(batches: Iterable[pa.RecordBatch], run: EmbedRun) -> Iterator[p
     embedder = load(run.network)
     for batch in batches:
         for piece in batch.to_pylist():
-            for examples in _examples_of(piece):
-                for start in range(0, examples.num_rows, run.batch_size):
-                    yield _embed(examples.slice(start, run.batch_size), embedder, run)
+            for crops in _crops_of(piece):
+                for start in range(0, crops.num_rows, run.batch_size):
+                    yield _embed(crops.slice(start, run.batch_size), embedder, run)
 
 
-def _examples_of(piece: dict[str, Any]) -> Iterator[pa.Table]:
+def _crops_of(piece: dict[str, Any]) -> Iterator[pa.Table]:
     wanted = None if piece["box_ids"] is None else pa.array(piece["box_ids"], pa.string())
     with storage.open_random(piece[t.PATH]) as content:
         file = pq.ParquetFile(content)
         for group in piece["row_groups"]:
-            rows = file.read_row_group(group, columns=[t.BOX_ID, t.IMAGE_ID, t.IMAGE])
+            rows = file.read_row_group(group, columns=[t.BOX_ID, t.IMAGE_ID, piece["column"]])
             if wanted is not None:
                 rows = rows.filter(pc.is_in(rows.column(t.BOX_ID), value_set=wanted))
-            yield rows
+            yield rows.select([t.BOX_ID, t.IMAGE_ID, piece["column"]])
 
 
-def _embed(examples: pa.Table, embedder: Embedder, run: EmbedRun) -> pa.RecordBatch:
+def _embed(crops: pa.Table, embedder: Embedder, run: EmbedRun) -> pa.RecordBatch:
     squares, decoded = [], []
-    for number, image in enumerate(examples.column(t.IMAGE)):
+    for number, image in enumerate(crops.column(2)):
         try:
             squares.append(embedder.decode_jpeg(image.as_py() or b""))
         except PhotoError:
@@ -253,7 +255,7 @@ def _embed(examples: pa.Table, embedder: Embedder, run: EmbedRun) -> pa.RecordBa
         decoded.append(number)
     vectors = embedder.embed(squares)
     is_finite = np.isfinite(vectors).all(axis=1)
-    kept = examples.take(pa.array(np.array(decoded, np.int64)[is_finite]))
+    kept = crops.take(pa.array(np.array(decoded, np.int64)[is_finite]))
     num_rows = kept.num_rows
     columns = {
         t.NETWORK_DIGEST: pa.array([run.digest] * num_rows, pa.string()),

@@ -150,7 +150,7 @@ class Job:
         state_of: what else decides it, beside the settings and the tables of the jobs it follows.
         of_dataset: whether its result belongs to a dataset.
         is_there: whether what a completed run left beside tables is still there.
-        always: it finds out itself what is left to do, so a run never skips it.
+        always: a run never skips it: it finds out itself what is left to do, or is asked anew.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The vectors of a dataset's crops: only those are made that are not there yet."""
+"""The vectors of crops: only those are made that are not there yet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from croplake import storage, summary
@@ -29,17 +29,34 @@ _FAILED: Final = "crops without a vector"
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where pictures of crops are read.
+
+    Attributes:
+        crops: `box_id` and `file_key` of the crops, a row each.
+        files: that hold them, and maybe others.
+        column: of the pictures.
+    """
+
+    crops: DataFrame
+    files: Sequence[str]
+    column: str
+
+
+@dataclass(frozen=True)
 class Piece:
-    """A part of a file of `examples`.
+    """A part of a file with pictures of crops.
 
     Attributes:
         path: of the file.
+        column: of the pictures.
         row_groups: of it.
         num_crops: that have no vector yet.
         file_key: of a file that lacks some of its crops only, so that they have to be named.
     """
 
     path: str
+    column: str
     row_groups: list[int]
     num_crops: int
     file_key: int | None = None
@@ -78,62 +95,87 @@ def recipe_of_examples(context: JobContext, examples: DataFrame, dataset: str) -
     )
 
 
-def embed_missing(context: JobContext, run: EmbedRun, version: int) -> None:
+def of_examples(context: JobContext, version: int) -> Source:
+    """The crops of the dataset's splits, which lie together there."""
+    crops = kept_examples(context, version).select(t.BOX_ID, _file_key())
+    dataset, reader = context.settings.dataset.name, context.lake.reader
+    files = [
+        file
+        for split in t.SPLITS
+        for file in reader.files(
+            t.EXAMPLES.name, version=version, partition={t.DATASET: dataset, t.SPLIT: split}
+        )
+    ]
+    return Source(crops, files, t.IMAGE)
+
+
+def of_other_crops(context: JobContext, version: int, recipe_id: str) -> Source:
+    """All other crops of the recipe: other datasets', and those that a rule turned down."""
+    is_one = (F.col(t.RECIPE_ID) == recipe_id) & F.col(t.HAS_CROP)
+    crops = context.read_table(t.CROPS).where(is_one).select(t.BOX_ID, _file_key())
+    others = crops.join(kept_examples(context, version), on=t.BOX_ID, how="left_anti")
+    files = context.lake.reader.files(t.CROPS.name, version=context.read[t.CROPS.name])
+    return Source(others, files, t.JPEG)
+
+
+def _file_key() -> Column:
+    return key_of_file(F.col("_metadata.file_name")).alias(FILE_KEY)
+
+
+def embed_missing(context: JobContext, run: EmbedRun, source: Source) -> None:
     """Makes the vectors that are missing, a commit every so many crops.
 
     Raises:
         InputDataError: not one of the missing could be made.
     """
-    missing = _missing(context, run, version).persist()
+    missing = _missing(context, run, source).persist()
     try:
         num_missing = missing.count()
-        num_all = kept_examples(context, version).select(t.BOX_ID).count()
-        context.counts[_AT_HAND] = num_all - num_missing
-        made = 0
-        for pieces in _in_commits(_pieces(context, missing, version), context):
+        at_hand = source.crops.count() - num_missing
+        before, made = _made_by(context, run), 0
+        for pieces in _in_commits(_pieces(source, missing), context):
             named = name_crops(pieces, missing)
             context.lake.append(embed_crops(context.spark, named, run), t.EMBEDDINGS)
             context.written[t.EMBEDDINGS.name] = context.lake.version(t.EMBEDDINGS)
             context.note()
-            made = _made_by(context, run)
+            made = _made_by(context, run) - before
             context.console.print(f"vectors: {made:,} of {num_missing:,} made", highlight=False)
-        context.counts |= {_MADE: made, _FAILED: num_missing - made}
     finally:
         missing.unpersist()
+    for name, num in ((_AT_HAND, at_hand), (_MADE, made), (_FAILED, num_missing - made)):
+        context.counts[name] = context.counts.get(name, 0) + num
     if num_missing > made:
-        _tell_failed(context, run, version, num_missing - made)
+        told = _tell_failed(context, run, source, num_missing - made)
+        if not context.counts[_MADE] and not context.counts[_AT_HAND]:
+            raise InputDataError(f"{told}; choose another probe.network")
+        summary.warn(context.console, told)
 
 
-def _missing(context: JobContext, run: EmbedRun, version: int) -> DataFrame:
+def _missing(context: JobContext, run: EmbedRun, source: Source) -> DataFrame:
     """`box_id` and `file_key` of the crops that have no vector yet; bytes are not looked at."""
-    key = key_of_file(F.col("_metadata.file_name")).alias(FILE_KEY)
-    wanted = kept_examples(context, version).select(t.BOX_ID, key)
     if not context.lake.exists(t.EMBEDDINGS):
-        return wanted
+        return source.crops
     is_there = (F.col(t.NETWORK_DIGEST) == run.digest) & (F.col(t.RECIPE_ID) == run.recipe_id)
     there = context.lake.read(t.EMBEDDINGS).where(is_there).select(t.BOX_ID)
-    return wanted.join(there, on=t.BOX_ID, how="anti")
+    return source.crops.join(there, on=t.BOX_ID, how="anti")
 
 
-def _pieces(context: JobContext, missing: DataFrame, version: int) -> Iterator[Piece]:
+def _pieces(source: Source, missing: DataFrame) -> Iterator[Piece]:
     """Parts of the files: one that lacks all of its crops is taken row group by row group."""
     counts = {row[FILE_KEY]: row["count"] for row in missing.groupBy(FILE_KEY).count().collect()}
-    for split in t.SPLITS:
-        partition = {t.DATASET: context.settings.dataset.name, t.SPLIT: split}
-        for file in context.lake.reader.files(
-            t.EXAMPLES.name, version=version, partition=partition
-        ):
-            key = file_key(PurePosixPath(file).name)
-            if key not in counts:
-                continue
-            with storage.open_random(file) as content:
-                footer = pq.ParquetFile(content).metadata
-            groups = range(footer.num_row_groups)
-            if counts[key] >= footer.num_rows:
-                for group in groups:
-                    yield Piece(file, [group], footer.row_group(group).num_rows)
-            else:
-                yield Piece(file, list(groups), counts[key], key)
+    for file in source.files:
+        key = file_key(PurePosixPath(file).name)
+        if key not in counts:
+            continue
+        with storage.open_random(file) as content:
+            footer = pq.ParquetFile(content).metadata
+        groups = range(footer.num_row_groups)
+        if counts[key] >= footer.num_rows:
+            for group in groups:
+                num_rows = footer.row_group(group).num_rows
+                yield Piece(file, source.column, [group], num_rows)
+        else:
+            yield Piece(file, source.column, list(groups), counts[key], key)
 
 
 def _in_commits(pieces: Iterable[Piece], context: JobContext) -> Iterator[list[Piece]]:
@@ -169,6 +211,7 @@ def name_crops(pieces: Sequence[Piece], missing: DataFrame) -> list[dict[str, An
     return [
         {
             t.PATH: piece.path,
+            "column": piece.column,
             "row_groups": piece.row_groups,
             "box_ids": None if piece.file_key is None else box_ids[piece.file_key],
         }
@@ -177,17 +220,16 @@ def name_crops(pieces: Sequence[Piece], missing: DataFrame) -> list[dict[str, An
 
 
 def _made_by(context: JobContext, run: EmbedRun) -> int:
+    if not context.lake.exists(t.EMBEDDINGS):
+        return 0
     is_theirs = (pads.field(t.NETWORK_DIGEST) == run.digest) & (pads.field(t.RUN_ID) == run.run_id)
     return int(context.lake.reader.dataset(t.EMBEDDINGS.name).count_rows(filter=is_theirs))
 
 
-def _tell_failed(context: JobContext, run: EmbedRun, version: int, num_failed: int) -> None:
-    rows = _missing(context, run, version).select(t.BOX_ID).limit(_MAX_NAMED).collect()
+def _tell_failed(context: JobContext, run: EmbedRun, source: Source, num_failed: int) -> str:
+    rows = _missing(context, run, source).select(t.BOX_ID).limit(_MAX_NAMED).collect()
     named = ", ".join(sorted(row[t.BOX_ID] for row in rows))
-    told = (
+    return (
         f"{num_failed:,} crops have no vector: they do not decode, or what {run.network.name} says "
         f"of them is no finite number (box {named}{', …' if num_failed > len(rows) else ''})"
     )
-    if not context.counts[_MADE] and not context.counts[_AT_HAND]:
-        raise InputDataError(f"{told}; choose another probe.network")
-    summary.warn(context.console, told)

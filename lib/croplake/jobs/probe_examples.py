@@ -34,7 +34,13 @@ from croplake.inference.vectors import (
     stream_examples,
 )
 from croplake.jobs.context import Job, JobContext
-from croplake.jobs.embed_crops import embed_missing, kept_examples, recipe_of_examples
+from croplake.jobs.embed_crops import (
+    embed_missing,
+    kept_examples,
+    of_examples,
+    of_other_crops,
+    recipe_of_examples,
+)
 from croplake.jobs.probe_baseline import PROBE, SameExamples, evaluated_model, has_learned
 from croplake.jobs.probe_network import choose_network
 from croplake.jobs.select_boxes import dataset_labels
@@ -67,7 +73,9 @@ def run(context: JobContext) -> None:
     context.detail = network.name
     batch_size = context.settings.probe.batch_size
     embed_run = EmbedRun(context.run_id, recipe_id, network, about.digest, batch_size)
-    embed_missing(context, embed_run, version)
+    embed_missing(context, embed_run, of_examples(context, version))
+    if context.settings.probe.crops == "all" and t.CROPS.name in context.pinned:
+        embed_missing(context, embed_run, of_other_crops(context, version, recipe_id))
     stored = StoredVectors(
         reader=context.lake.reader,
         version=context.lake.version(t.EMBEDDINGS),
@@ -198,7 +206,7 @@ JOB = Job(
     name=PROBE,
     run=run,
     writes=(t.EMBEDDINGS, t.EVALUATIONS),
-    reads=(t.CLASSES, t.EXAMPLES),
+    reads=(t.CLASSES, t.CROPS, t.EXAMPLES),
     follows=("build_examples",),
     conf_of=lambda settings: settings.probe,
 )
