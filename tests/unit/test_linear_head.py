@@ -80,6 +80,32 @@ def test_the_result_is_the_same_each_time_and_block_by_block(
     )
 
 
+def test_of_many_examples_a_sample_leads_the_way_to_the_same_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train, validation = blobs(1, 200, 1.5), blobs(2, 40, 1.5)
+    expected = train_head(copied(train), copied(validation), 3)
+    monkeypatch.setattr(linear_head, "_SAMPLE_ROWS", 60)
+    fitted: list[tuple[int, float]] = []
+    fit = linear_head._fit
+
+    def note(examples: Examples, num_categories: int, strength: float, start: Any) -> Any:  # noqa: ANN401
+        fitted.append((len(examples.labels), strength))
+        return fit(examples, num_categories, strength, start)
+
+    monkeypatch.setattr(linear_head, "_fit", note)
+    head = train_head(copied(train), copied(validation), 3)
+    assert head.strength == expected.strength
+    np.testing.assert_allclose(
+        head.probabilities(validation.vectors),
+        expected.probabilities(validation.vectors),
+        atol=5e-3,
+    )
+    by_all = [strength for num, strength in fitted if num == 600]
+    assert {num for num, _ in fitted} == {60, 600}
+    assert 0 < len(by_all) < len(STRENGTHS)
+
+
 def test_without_a_validation_split_a_part_of_the_training_split_judges() -> None:
     train = blobs(1, 60)
     nothing = Examples(np.zeros((0, 6), np.float32), np.zeros(0, np.int64))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -23,6 +23,9 @@ _BLOCK_ROWS: Final = 4096
 _MAX_STEPS: Final = 200
 _REMEMBERED: Final = 10
 _LEAST_GAIN: Final = 1e-6
+_SAMPLE_ROWS: Final = 20_000
+_MANY: Final = 2
+"""From so many times the sample the strength is looked for by it first."""
 _HELD_OUT: Final = 5
 """Without a validation split the first fifth of the training examples judges the strength."""
 
@@ -72,7 +75,8 @@ def train_head(train: Examples, validation: Examples, num_categories: int) -> Li
 
     The features are brought to mean 0 and deviation 1 first, in place: a second copy of so many
     would not fit. The smallest mean of (cross-entropy + strength / 2 · squared weights) is found by
-    L-BFGS over all examples at once, so the result depends on nothing but them.
+    L-BFGS over all examples at once, so the result depends on nothing but them. Of many examples
+    the first ones narrow the strength down.
 
     Args:
         train: N examples in an order of no meaning, N at least 1; its vectors are changed.
@@ -115,9 +119,23 @@ def _choose(learn: Examples, judge: Examples, num_categories: int) -> _Fit:
     start = np.zeros((learn.vectors.shape[1] + 1, num_categories))
     if not len(judge.labels):
         return _fit(learn, num_categories, _UNJUDGED, start)
-    best = _fit(learn, num_categories, STRENGTHS[0], start)
+    if len(learn.labels) < _MANY * _SAMPLE_ROWS:
+        return _descend(learn, judge, STRENGTHS, start)
+    # A few say about how strong it should be, and lead most of the way. The more there are, the
+    # less of a penalty they need: all of them go on from there.
+    sample = Examples(learn.vectors[:_SAMPLE_ROWS], learn.labels[:_SAMPLE_ROWS])
+    rough = _descend(sample, judge, STRENGTHS, start)
+    left = STRENGTHS[STRENGTHS.index(rough.strength) :]
+    best = _descend(learn, judge, left, rough.parameters)
+    return best._replace(num_steps=rough.num_steps + best.num_steps)
+
+
+def _descend(learn: Examples, judge: Examples, strengths: Sequence[float], start: _Floats) -> _Fit:
+    """Fits with ever less of a penalty, as long as the judge finds it better."""
+    num_categories = start.shape[1]
+    best = _fit(learn, num_categories, strengths[0], start)
     best_loss, num_steps = _loss(judge, best.parameters), best.num_steps
-    for strength in STRENGTHS[1:]:
+    for strength in strengths[1:]:
         fit = _fit(learn, num_categories, strength, best.parameters)
         loss, num_steps = _loss(judge, fit.parameters), num_steps + fit.num_steps
         if loss >= best_loss:
