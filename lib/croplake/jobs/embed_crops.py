@@ -113,7 +113,8 @@ def of_other_crops(context: JobContext, version: int, recipe_id: str) -> Source:
     """All other crops of the recipe: other datasets', and those that a rule turned down."""
     is_one = (F.col(t.RECIPE_ID) == recipe_id) & F.col(t.HAS_CROP)
     crops = context.read_table(t.CROPS).where(is_one).select(t.BOX_ID, _file_key())
-    others = crops.join(kept_examples(context, version), on=t.BOX_ID, how="left_anti")
+    examples = kept_examples(context, version).select(t.BOX_ID)
+    others = crops.join(examples, on=t.BOX_ID, how="left_anti")
     files = context.lake.reader.files(t.CROPS.name, version=context.read[t.CROPS.name])
     return Source(others, files, t.JPEG)
 
