@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -229,14 +230,19 @@ def test_figures_of_a_model_on_another_version_of_the_examples_are_not_those_of_
     assert evaluated_model(later, "test") == (MODEL_ID, {"top1": 1.0})
 
 
-def test_a_model_that_has_learned_photos_of_the_test_split_is_refused(probed: SmallLake) -> None:
+def test_a_model_that_has_learned_photos_of_the_test_split_is_refused(
+    probed: SmallLake, tmp_path: Path
+) -> None:
     version = probed.lake.version(t.EXAMPLES)
     crops = [row for row in rows_of(probed.settings, "crops") if row[t.BOX_ID] != BROKEN]
     probed.add(t.EXAMPLES, *(example_of(probed, crop, "train", "others") for crop in crops))
     add_model(probed, version + 1, "others")
-    said = f"model {MODEL_ID} has learned from 2 photos of the test split of dataset fruit"
-    with pytest.raises(InputDataError, match=said):
-        probe(probed, with_changes(probed.settings, "probe", network=MODEL_ID))
+    said = f"model {MODEL_ID} has had 2 photos of the test split of dataset fruit in its training"
+    copied = tmp_path / "copied.keras"
+    shutil.copy(probed.folder / "models" / MODEL_ID / "model.keras", copied)
+    for network in (MODEL_ID, str(copied)):
+        with pytest.raises(InputDataError, match=said):
+            probe(probed, with_changes(probed.settings, "probe", network=network))
     assert len(rows_of(probed.settings, "evaluations")) > 0
 
 
@@ -282,6 +288,14 @@ def test_auto_takes_imagenet_then_the_fallback_then_the_newest_model(
     found, said = choose(probed, NO_WEIGHTS, network="auto")
     assert found.name == f"model:{MODEL_ID}"
     assert f"ImageNet weights are not to be had; model:{MODEL_ID} takes their place" in said
+    # A file of the lake's own model, or an export of it, is that model.
+    copied, exported = tmp_path / "copied", tmp_path / "exported"
+    shutil.copytree(probed.folder / "models" / MODEL_ID, copied)
+    shutil.copytree(path.removesuffix("/model.keras"), exported)
+    (exported / "croplake.json").write_text(json.dumps({"model_id": MODEL_ID}))
+    for folder in (copied, exported):
+        found, _ = choose(probed, {}, network=str(folder / "model.keras"))
+        assert found.name == f"model:{MODEL_ID}"
     # It has learned the examples that are probed: an earlier model of others comes before it.
     save_network(probed.folder / "models" / "earlier", scale=1 / 200)
     changes = {t.MODEL_ID: "earlier", t.DATASET: "others", t.TABLES_READ: {"examples": 0}}

@@ -118,6 +118,31 @@ def test_a_model_of_an_older_lake_agrees_too(tmp_path: Path, squares: list[Any])
     check_agreement(make_export(tmp_path, build_model(10, is_new=False), LABELS), squares)
 
 
+def test_the_files_answer_as_evaluation_does_on_200_crops_as_they_are(exported: Exported) -> None:
+    """JPEGs of many sizes, read by what training and evaluation read with."""
+    import tensorflow as tf
+
+    from croplake.training.decoding import decode_image
+
+    jpegs, squares = [], []
+    for crop in draw_crops(200, seed=29):
+        target = io.BytesIO()
+        Image.fromarray(crop).save(target, "JPEG", quality=90)
+        jpegs.append(target.getvalue())
+        squares.append(decode_image(tf.constant(jpegs[-1]), SIDE_PX).numpy())
+    expected_NC = exported.expected(squares)
+    model = tf.saved_model.load(str(exported.into / "savedmodel"))
+    answers_NC = model.classify_jpegs(tf.constant(jpegs))["probabilities"].numpy()
+    np.testing.assert_allclose(answers_NC, expected_NC, atol=EXACT)
+    some = range(0, 200, 20)
+    decoded = [
+        tf.io.decode_jpeg(jpegs[number], dct_method="INTEGER_ACCURATE").numpy() for number in some
+    ]
+    for format in ("keras", "h5", "savedmodel"):
+        answers_NC = exported.answers(format, decoded)
+        np.testing.assert_allclose(answers_NC, expected_NC[some], atol=EXACT, err_msg=format)
+
+
 def test_pictures_of_any_size_are_brought_to_size_inside(exported: Exported) -> None:
     crops = [fit(crop, 150)[:70] for crop in draw_crops(2, seed=9)]
     expected_NC = exported.expected(crops)
@@ -224,7 +249,9 @@ def test_three_lines_of_the_readmes_classify_a_jpeg_without_croplake(
     script += [f"exec({block!r}, {{}})" for block in blocks]
     script += ["assert not [name for name in sys.modules if name.startswith('croplake')]"]
     photo = exported.into / "photo.jpg"
-    Image.fromarray(crop).save(photo, quality=95)
+    exif = Image.Exif()
+    exif[0x0112] = 8  # as a telephone that was held upright
+    Image.fromarray(np.rot90(crop, -1)).save(photo, quality=95, exif=exif)
     try:
         answer = subprocess.run(
             [sys.executable, "-I", "-c", "\n".join(script)],

@@ -101,6 +101,10 @@ def test_a_later_export_replaces_an_earlier_one_and_leaves_what_others_put_besid
         "notes.txt",
         "savedmodel/mine.txt",
     }
+    (into / "savedmodel" / "mine.txt").unlink()
+    assert export(settings, into) == 0
+    assert export(settings, into, "--format", "keras") == 0
+    assert not (into / "savedmodel").exists()
     assert (into / "model.keras").read_text() == f"weights of {OTHER}"
     assert json.loads((into / "croplake.json").read_text())["model_id"] == OTHER
     assert not list((into / "__croplake__").rglob("parts/*"))

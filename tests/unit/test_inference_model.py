@@ -14,7 +14,7 @@ from PIL import Image
 
 from croplake.errors import InputDataError
 from croplake.fetching.outcome import PhotoError
-from croplake.inference.model import Classifier, load_classifier, read_labels
+from croplake.inference.model import Classifier, load_classifier, read_labels, read_model_id
 
 RED, GREEN, BLUE = (230, 20, 20), (20, 230, 20), (20, 20, 230)
 
@@ -115,6 +115,16 @@ def test_a_model_is_loaded_once_in_a_process(model_folder: Path, classifier: Cla
     assert classifier.categories == ("red", "green", "blue")
 
 
+def test_an_exported_model_needs_no_settings_beside_it(model_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "away"
+    shutil.copytree(model_folder, folder)
+    (folder / "settings.json").unlink()
+    (folder / "croplake.json").write_text(json.dumps({"model_id": "m", "input_side_px": 32}))
+    assert load_classifier(str(folder)).side_px == 32
+    assert read_model_id(str(folder / "model.keras")) == "m"
+    assert read_model_id(str(model_folder)) is None
+
+
 def test_the_file_of_a_model_stands_for_its_folder(model_folder: Path) -> None:
     file = str(model_folder / "model.keras")
     assert read_labels(file) == ("red", "green", "blue")
@@ -132,7 +142,7 @@ def test_the_file_of_a_model_stands_for_its_folder(model_folder: Path) -> None:
         ("settings.json", "{}", "input_side_px must be a number of pixels, got None"),
         ("settings.json", "no JSON", r"settings\.json"),
         ("model.keras", None, "no such model"),
-        ("model.keras", "no zip", "Keras cannot load it"),
+        ("model.keras", "no zip", r"Keras cannot load it: it is no whole \.keras file"),
     ],
 )
 def test_a_broken_model_folder_is_named_with_its_file(

@@ -20,6 +20,7 @@ from croplake.inference.network import (
     decode_with_tensorflow,
     load_network,
 )
+from croplake.model_export.formats import CARD
 
 MODEL_FILE: Final = "model.keras"
 LABELS_FILE: Final = "labels.json"
@@ -184,11 +185,30 @@ def read_side_px(model: str) -> int:
         model: folder of a model, or its `.keras` or `.h5` file; a path or an address.
 
     Raises:
-        InputDataError: there is no `settings.json`, or it does not say.
+        InputDataError: there is no `settings.json`, nor an export's `croplake.json`, or it does not
+            say.
     """
-    uri = storage.join(_folder(model), SETTINGS_FILE)
+    uri = _settings_of(model)
     settings = _read_json(uri)
     side_px = settings.get("input_side_px") if isinstance(settings, dict) else None
     if not isinstance(side_px, int) or side_px < 1:
         raise InputDataError(f"{uri}: input_side_px must be a number of pixels, got {side_px!r}")
     return side_px
+
+
+def has_side_px(model: str) -> bool:
+    """Whether there is a file for `read_side_px`."""
+    return storage.exists(_settings_of(model))
+
+
+def read_model_id(model: str) -> str | None:
+    """The id that an exported model had in its lake; None where it is no export's."""
+    uri = storage.join(_folder(model), CARD)
+    card = _read_json(uri) if storage.exists(uri) else None
+    model_id = card.get("model_id") if isinstance(card, dict) else None
+    return model_id if isinstance(model_id, str) else None
+
+
+def _settings_of(model: str) -> str:
+    settings, card = (storage.join(_folder(model), name) for name in (SETTINGS_FILE, CARD))
+    return card if storage.exists(card) and not storage.exists(settings) else settings

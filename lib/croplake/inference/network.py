@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeAlias
@@ -195,7 +196,12 @@ def _read_network(uri: str) -> _Network:
 
     try:
         with storage.local_file(uri) as path:
+            # Keras would say of a torn one that it is not there.
+            if uri.endswith(".keras") and not zipfile.is_zipfile(path):
+                raise InputDataError(f"{uri}: Keras cannot load it: it is no whole .keras file")
             network: _Network = keras.models.load_model(path, compile=False)
+    except InputDataError:
+        raise
     except Exception as error:  # Keras raises whatever the format's reader met
         raise InputDataError(f"{uri}: Keras cannot load it: {error}") from error
     return network

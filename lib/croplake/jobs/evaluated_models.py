@@ -167,6 +167,6 @@ def tell_of_leaks(
             continue
         if num_learned:
             yield (
-                f"{name_trained(run)} has learned from {num_learned:,} photos of this {split} "
-                "split: its figures are better than it is"
+                f"{name_trained(run)} has had {num_learned:,} photos of this {split} split in its "
+                "training or its validation: its figures may be better than it is"
             )

@@ -16,13 +16,15 @@ from croplake.inference.model import (
     LABELS_FILE,
     MODEL_ENDINGS,
     MODEL_FILE,
-    SETTINGS_FILE,
+    has_side_px,
+    read_model_id,
     read_side_px,
 )
 from croplake.jobs.context import JobContext
 from croplake.jobs.learned_photos import LostExamplesError, count_learned
 from croplake.jobs.probe_baseline import MODEL, SameExamples
-from croplake.models import find_model, model_folder, trainings
+from croplake.models import find_model, has_model, model_folder, trainings
+from croplake.training.process import MODEL_H5_FILE
 
 NETWORKS: Final = "networks"
 """The folder of a lake where foreign networks lie that made its embeddings."""
@@ -53,7 +55,7 @@ def choose_network(context: JobContext, tested: DataFrame, about: About) -> Chos
     if word == "imagenet" or word.startswith(PREFIX):
         network = _of_imagenet(word.removeprefix("imagenet").removeprefix(":"), conf.input_side_px)
     elif word.endswith(MODEL_ENDINGS) or "/" in word:
-        network = _of_file(context, word, "probe.network")
+        network = _of_path(context, word, "probe.network", tested)
     else:
         model = find_model(context.lake.reader, context.settings.dataset.name, word)
         _refuse_learned(context, model.run, tested)
@@ -93,7 +95,7 @@ def _choose(context: JobContext, tested: DataFrame, about: About) -> Chosen:
         said = str(error)
     told = "probe.network: auto: ImageNet weights are not to be had"
     if conf.fallback is not None:
-        network = _of_file(context, conf.fallback, "probe.fallback")
+        network = _of_path(context, conf.fallback, "probe.fallback", tested)
         summary.warn(context.console, f"{told}; {network.name} takes their place")
         return network, about(network)
     for trained in _candidates(context):
@@ -135,18 +137,47 @@ def _of_model(context: JobContext, model_id: str) -> EmbeddingNetwork:
     return EmbeddingNetwork(MODEL + model_id, address, read_side_px(folder))
 
 
-def _of_file(context: JobContext, path: str, setting: str) -> EmbeddingNetwork:
-    """Copies a network into the lake: tasks read it there, and whoever asks about its vectors."""
+def _of_path(context: JobContext, path: str, setting: str, tested: DataFrame) -> EmbeddingNetwork:
+    """The network of a file, be it the lake's own or somebody else's."""
     if not path.endswith(MODEL_ENDINGS) or not storage.exists(path):
         raise SettingsError(
             f"{setting}: {path}: no such network; expected auto, imagenet, imagenet:NAME, a model "
             "id, latest, or the path of a .keras or .h5 file"
         )
+    trained = _training_of(context, path)
+    if trained is None:
+        return _of_file(context, path)
+    _refuse_learned(context, trained, tested)
+    return _of_model(context, trained[t.MODEL_ID])
+
+
+def _training_of(context: JobContext, path: str) -> dict[str, Any] | None:
+    """The training of the lake whose model a file is, or an export of; None where it is none's."""
+    reader = context.lake.reader
+    known = {
+        row[t.MODEL_ID]: row for row in trainings(reader) if has_model(reader, row[t.MODEL_ID])
+    }
+    exported = read_model_id(path)
+    if exported in known:
+        return known[exported]
+    size, digest = storage.size_bytes(path), None
+    for model_id, trained in reversed(known.items()):
+        for name in (MODEL_FILE, MODEL_H5_FILE):
+            other = storage.join(model_folder(context.lake.root, model_id), name)
+            if storage.size_bytes(other) == size:
+                digest = digest or digest_of_file(path)
+                if digest_of_file(other) == digest:
+                    return trained
+    return None
+
+
+def _of_file(context: JobContext, path: str) -> EmbeddingNetwork:
+    """Copies a network into the lake: tasks read it there, and whoever asks about its vectors."""
     digest, name = digest_of_file(path)[:12], path.rsplit("/", 1)[-1]
     side_px = context.settings.probe.input_side_px
     folder = path.rsplit("/", 1)[0] if "/" in path else "."
     # Beside labels they are of a model of croplake's; others are somebody else's.
-    if all(storage.exists(storage.join(folder, name)) for name in (SETTINGS_FILE, LABELS_FILE)):
+    if storage.exists(storage.join(folder, LABELS_FILE)) and has_side_px(path):
         side_px = read_side_px(path)
     address = storage.join(context.lake.root, NETWORKS, digest, name)
     if not storage.exists(address):
@@ -170,7 +201,7 @@ def _refuse_learned(context: JobContext, trained: dict[str, Any], tested: DataFr
         raise InputDataError(f"{error}; choose another probe.network") from error
     if num_learned:
         raise InputDataError(
-            f"model {trained[t.MODEL_ID]} has learned from {num_learned:,} photos of the test "
-            f"split of dataset {dataset}, it would do better there than on new photos; choose "
-            "another probe.network"
+            f"model {trained[t.MODEL_ID]} has had {num_learned:,} photos of the test split of "
+            f"dataset {dataset} in its training or its validation, it may do better there than on "
+            "new photos; choose another probe.network"
         )

@@ -25,14 +25,14 @@ _HISTORY_FILE: Final = "history.json"
 _SHOWN_LICENCES: Final = 8
 
 _KERAS: Final = """\
-import json, keras, zipfile
+import json, keras, numpy as np, zipfile; from PIL import Image, ImageOps
 model, labels = keras.models.load_model("model.keras"), json.loads(zipfile.ZipFile("model.keras").read("labels.json"))
-print(labels[model.predict(keras.utils.img_to_array(keras.utils.load_img("photo.jpg"))[None]).argmax()])
+print(labels[model.predict(np.asarray(ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB"))[None]).argmax()])
 """  # noqa: E501
 _H5: Final = """\
-import h5py, json, keras
+import h5py, json, keras, numpy as np; from PIL import Image, ImageOps
 model, labels = keras.models.load_model("model.h5"), json.loads(h5py.File("model.h5")["labels.json"][()])
-print(labels[model.predict(keras.utils.img_to_array(keras.utils.load_img("photo.jpg"))[None]).argmax()])
+print(labels[model.predict(np.asarray(ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB"))[None]).argmax()])
 """  # noqa: E501
 _SAVEDMODEL: Final = """\
 import tensorflow as tf
@@ -40,9 +40,9 @@ model = tf.saved_model.load("savedmodel")
 print(model.classify_jpegs(tf.io.read_file("photo.jpg")[None])["label"][0].numpy().decode())
 """
 _TFLITE: Final = """\
-import json, numpy as np, tensorflow as tf, zipfile; from PIL import Image
+import json, numpy as np, tensorflow as tf, zipfile; from PIL import Image, ImageOps
 model, labels = tf.lite.Interpreter("model.tflite").get_signature_runner(), json.loads(zipfile.ZipFile("model.tflite").read("labels.json"))
-print(labels[model(image=np.asarray(Image.open("photo.jpg").convert("RGB").resize(({side_px}, {side_px}), Image.Resampling.BILINEAR))[None])["probabilities"].argmax()])
+print(labels[model(image=np.asarray(ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB").resize(({side_px}, {side_px}), Image.Resampling.BILINEAR))[None])["probabilities"].argmax()])
 """  # noqa: E501
 _HOW: Final[dict[Format, tuple[str, str]]] = {
     "keras": (
@@ -56,7 +56,8 @@ _HOW: Final[dict[Format, tuple[str, str]]] = {
     ),
     "savedmodel": (
         "Signatures: serving_default (images: uint8 RGB of any size → probabilities), labels, and\n"
-        "classify_jpegs (jpegs: bytes of N JPEG or PNG files → label, probability, probabilities).",
+        "classify_jpegs (jpegs: N JPEG or PNG files, bytes → label, probability, probabilities).\n"
+        "It turns JPEGs upright by their EXIF orientation.",
         _SAVEDMODEL,
     ),
     "tflite": (

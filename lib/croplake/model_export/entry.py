@@ -182,12 +182,14 @@ def _print(into: str, model: TrainedModel, answer: ExportAnswer, sizes: dict[str
     table.add_column("bytes", justify="right")
     table.add_column("greatest difference", justify="right")
     for format, difference in answer.differences.items():
-        place = PLACES[format]
-        size = sum(num for path, num in sizes.items() if path.split("/")[0] == place)
-        table.add_row(place, f"{size:,}", f"{difference:.1e}")
+        name = PLACES[format]
+        size = sum(num for path, num in sizes.items() if path.split("/")[0] == name)
+        table.add_row(name, f"{size:,}", f"{difference:.1e}")
     console.print(titled(f"{NAME}: {model.model_id}", table))
     for format, reason in answer.reasons.items():
         text = f"{format} is left out: {reason}"
         console.print(text, highlight=False, soft_wrap=True, markup=False)
-    text = f"{NAME}: {len(answer.differences)} formats in {into}; {_README} tells how to load each"
+    num = len(answer.differences)
+    place = str(storage.local_path(into)) if storage.is_local(into) else into
+    text = f"{NAME}: {num} format{'s' * (num != 1)} in {place}; {_README} tells how to load each"
     console.print(text, highlight=False, soft_wrap=True, markup=False)

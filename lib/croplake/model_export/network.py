@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,8 @@ from croplake.errors import InputDataError
 
 Pictures = NDArray[np.uint8]
 Answers = NDArray[np.float32]
+
+_HALVES = ("float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,8 @@ class Network:
 
     @property
     def is_exact(self) -> bool:
-        """Whether it computes in float32, not in 16 bits as after training in mixed precision."""
-        return all(layer.compute_dtype == "float32" for layer in _layers_of(self.model))
+        """Whether it computes in float32, not in 16 bits as models of older lakes may."""
+        return not any(layer.compute_dtype in _HALVES for layer in _layers_of(self.model))
 
     def as_float32(self) -> Network:
         """The same weights, computed with in float32: not every format knows 16 bits."""
@@ -71,7 +74,8 @@ def _clone_as_float32(layer: keras.layers.Layer) -> keras.layers.Layer:
     if hasattr(layer, "layers"):
         return keras.models.clone_model(layer, clone_function=_clone_as_float32)
     config = layer.get_config()
-    return type(layer).from_config(config | {"dtype": "float32"} if "dtype" in config else config)
+    is_half = layer.compute_dtype in _HALVES
+    return type(layer).from_config(config | {"dtype": "float32"} if is_half else config)
 
 
 def ask_model(model: keras.Model, pictures_NHWC: Pictures) -> Answers:
@@ -96,6 +100,11 @@ def load_network(path: Path, name: str, num_labels: int) -> Network:
     Raises:
         InputDataError: it cannot be loaded, or is no classifier of training's.
     """
+    if not zipfile.is_zipfile(path):
+        raise InputDataError(
+            f"{name}: Keras cannot load it: it is no whole .keras file; train again, or export "
+            "another model"
+        )
     try:
         model: Any = keras.models.load_model(path, compile=False)
     except Exception as error:  # zipfile's, h5py's, TensorFlow's, Keras' own: all mean the same

@@ -104,6 +104,10 @@ def place_export(into: str, files: dict[str, Path], texts: dict[str, bytes]) -> 
     going = [*_COMES_LAST, *sorted(before - now)]
     for address in (storage.join(into, path) for path in going if path in before):
         storage.remove(address)
+    for folder in sorted({path.split("/")[0] for path in before - now if "/" in path}):
+        # What is a user's own in it stays.
+        if not storage.list_files(storage.join(into, folder)):
+            storage.remove(storage.join(into, folder))
     for path in sorted(now, key=lambda path: (path in _COMES_LAST, path == CARD, path)):
         if path in files:
             place_file(into, path, files[path])

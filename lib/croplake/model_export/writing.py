@@ -18,6 +18,7 @@ import tensorflow as tf
 from croplake.conf.models import Quantization
 from croplake.model_export.formats import CARD, LABELS, LABELS_TEXT, Format
 from croplake.model_export.network import Answers, Network, Pictures, ask_model
+from croplake.model_export.orientation import turn_upright
 from croplake.model_export.tflite_metadata import put_metadata
 
 
@@ -72,7 +73,8 @@ def write_savedmodel(source: Source, path: Path) -> None:
     def decode(jpeg: tf.Tensor) -> tf.Tensor:
         # It takes PNG, too; and what it decodes JPEG by is what training does.
         pixels_HWC = tf.io.decode_jpeg(jpeg, channels=3, dct_method="INTEGER_ACCURATE")
-        return network.resizing(tf.cast(pixels_HWC, dtype)[None], training=False)[0]
+        upright_HWC = turn_upright(jpeg, pixels_HWC)
+        return network.resizing(tf.cast(upright_HWC, dtype)[None], training=False)[0]
 
     def classify_jpegs(jpegs: tf.Tensor) -> dict[str, tf.Tensor]:
         squares_NHWC = tf.map_fn(decode, jpegs, fn_output_signature=square)

@@ -105,6 +105,13 @@ def _normalizations(model: keras.Model) -> list[Any]:
     ]
 
 
+def _in_whole_numbers(squares: Any) -> Any:  # noqa: ANN401
+    """Rounds as `decoding.decode_image` does: what learns and is measured sees bytes."""
+    raised = keras.layers.Rescaling(1.0, offset=0.5, dtype="float32", name="half")(squares)
+    cut = keras.layers.Identity(dtype="uint8", name="whole")(raised)
+    return keras.layers.Rescaling(1.0, dtype="float32", name="squares")(cut)
+
+
 def _swap_red_and_blue(squares: Any) -> Any:  # noqa: ANN401
     """By layers that any format knows: Keras reads no operation back from an HDF5 file."""
     channels = keras.layers.Permute((3, 1, 2), dtype="float32", name="channels")(squares)
@@ -153,6 +160,7 @@ def preprocess(images: Any, how: Preprocessing, side_px: int) -> Any:  # noqa: A
     squares = keras.layers.Resizing(
         side_px, side_px, antialias=True, dtype="float32", name="resizing"
     )(pixels, training=False)
+    squares = _in_whole_numbers(squares)
     if how == "own":
         return squares
     if how == "caffe":

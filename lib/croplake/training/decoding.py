@@ -22,4 +22,5 @@ def decode_image(jpeg: tf.Tensor, side_px: int) -> tf.Tensor:
     image_HWC = tf.io.decode_jpeg(jpeg, channels=3, dct_method="INTEGER_ACCURATE")
     square_HWC = tf.image.resize(image_HWC, (side_px, side_px), method="bilinear", antialias=True)
     square_HWC = tf.ensure_shape(square_HWC, (side_px, side_px, 3))
-    return tf.saturate_cast(tf.round(square_HWC), tf.uint8)
+    # As the layers of a saved model round; the mean of whole numbers is often half of one.
+    return tf.saturate_cast(square_HWC + 0.5, tf.uint8)
