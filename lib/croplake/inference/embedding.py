@@ -63,7 +63,7 @@ PHOTO_SCHEMA: Final = pa.schema(
     ]
 )
 
-_METHOD: Final = "1"
+_METHOD: Final = "2"
 """Raised when the same crop and network would give another vector."""
 _DIGEST_LETTERS: Final = 16
 _ERRORS: Final = {kind.__name__: kind for kind in (SettingsError, InputDataError, IncompleteError)}
