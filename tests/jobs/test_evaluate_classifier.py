@@ -278,6 +278,7 @@ def test_forgetting_a_photo_removes_the_pages_that_show_it_and_no_others(
     )
 
 
+@pytest.mark.full
 def test_a_forgotten_photo_is_not_measured_nor_shown_again(
     judged: SmallLake,
 ) -> None:

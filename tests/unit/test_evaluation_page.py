@@ -157,7 +157,7 @@ def test_one_category_without_a_mistake_is_a_page_too() -> None:
     assert page.table(MATRIX) == [["Only", "3"]]
     assert page.text.count("There is no mistake.") == 2
     assert "There are no slices." in page.text
-    assert "the lake has no catalog" in page.text
+    assert "the lake does not tell where" in page.text
     assert "top-1" in [element.text for element in page.all("dt")]
 
 

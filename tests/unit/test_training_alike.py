@@ -199,6 +199,7 @@ def test_the_first_worker_decides_for_one_that_would_stop() -> None:
     assert [r["learning_rate"] for r in second["history"]] == pytest.approx([1e-3] * 3)
 
 
+@pytest.mark.full
 def test_initial_weights_that_differ_end_all_workers_with_the_same_error() -> None:
     phase = {"trainable": "all", "epochs": 1}
     answers = train_on_arrays(conf_of(phase, 8, weights="none"), 2, "other weights")

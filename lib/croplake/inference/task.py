@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import pyarrow as pa
-from pyspark import TaskContext
 
 from croplake import storage
 from croplake.fetching.coordination import CoordinatorAddress
@@ -130,11 +129,16 @@ class ClassifyTask:
             showcase.leave(self.scratch)
         if copies is not None:
             report = [copies.num_copied, copies.num_failed, copies.failures]
-            # A task that Spark tries again tells once.
-            task = TaskContext.get()
-            name = str(task.partitionId()) if task else uuid.uuid4().hex
-            file = storage.join(self.scratch, name + _COPIES)
+            file = storage.join(self.scratch, _task_name() + _COPIES)
             storage.write_bytes(file, json.dumps(report).encode())
+
+
+def _task_name() -> str:
+    """The same for a task that Spark tries again: it tells once."""
+    from pyspark import TaskContext  # now: whoever runs no task need not have it loaded
+
+    task = TaskContext.get()
+    return str(task.partitionId()) if task else uuid.uuid4().hex
 
 
 def read_copy_reports(scratch: str) -> CopyReport:
