@@ -16,13 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
 from pyspark.sql import SparkSession
 
 from croplake import tables as t
-from croplake.conf import SparkConf
+from croplake.conf import PhaseConf, SparkConf, TrainConf
 from croplake.fetching.http import HttpLimits
 from croplake.fetching.pacing import HostBudget
 from croplake.fetching.shares import Budgets
@@ -44,21 +46,28 @@ OURS, LOOP, LARGER_LOOP = (
 )
 COPIES: Final = 1 if QUICK else 2
 """Times that the drawn files stand in a run, as links of other names."""
-_PREDICT: Final = Path(__file__).with_name("keras_loop.py")
+_LOOP: Final = Path(__file__).with_name("keras_loop.py")
 
 
 def make_model(folder: Path) -> Path:
-    """A MobileNetV2 as training saves it: preprocessing inside, labels and settings beside it.
-
-    It is made by another process: TensorFlow stays out of Spark's driver.
-    """
+    """A MobileNetV2 as training saves it: preprocessing inside, labels and settings beside it."""
     if not (folder / "settings.json").exists():
-        command = [sys.executable, str(_PREDICT), "make", str(folder), str(NUM_CATEGORIES)]
-        subprocess.run(command, check=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        # By another process: TensorFlow stays out of Spark's driver.
+        with ProcessPoolExecutor(1, get_context("spawn")) as other:
+            other.submit(_save_network, folder / "model.keras").result()
         labels = [f"category {number}" for number in range(NUM_CATEGORIES)]
         (folder / "labels.json").write_text(json.dumps(labels))
         (folder / "settings.json").write_text(json.dumps({"input_side_px": SIDE_PX}))
     return folder
+
+
+def _save_network(path: Path) -> None:
+    from croplake.training.network import build_classifier
+
+    phases = (PhaseConf(trainable="all"),)
+    conf = TrainConf(weights="none", input_side_px=SIDE_PX, phases=phases)
+    build_classifier(conf, NUM_CATEGORIES).save(path)
 
 
 def link_photos(folder: Path, drawn: Path) -> int:
@@ -79,7 +88,7 @@ class KerasLoop:
     """The loop in a process that stays, as a notebook would: it loads its network once."""
 
     def __init__(self, model: Path, photos: Path, batch_size: int) -> None:
-        command = [sys.executable, str(_PREDICT), "predict", str(model), str(photos)]
+        command = [sys.executable, str(_LOOP), str(model), str(photos)]
         self._process = subprocess.Popen(
             [*command, str(batch_size), str(SIDE_PX)],
             stdin=subprocess.PIPE,
@@ -134,7 +143,7 @@ def main() -> None:
     cores = sorted(os.sched_getaffinity(0))[:2]
     os.sched_setaffinity(0, cores)  # all processes that are started from here keep to them
     drawn = build_photos(FOLDER / "photos")
-    model = make_model(FOLDER / "mobilenet")
+    model = make_model(FOLDER / "mobilenet_v2")
     rounds = Rounds("photos/s", title=f"{len(cores)} cores")
     with (
         tempfile.TemporaryDirectory(dir=FOLDER) as name,

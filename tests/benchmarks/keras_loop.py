@@ -13,21 +13,6 @@ import keras
 import tensorflow as tf
 
 
-def make_model(folder: Path, num_categories: int) -> None:
-    """Saves a MobileNetV2 with random weights: uint8 RGB of any size in, probabilities out."""
-    keras.utils.set_random_seed(17)
-    base = keras.applications.MobileNetV2(
-        input_shape=(224, 224, 3), include_top=False, weights=None, name="base"
-    )
-    image = keras.Input((None, None, 3), dtype="uint8", name="image")
-    x = keras.layers.Resizing(224, 224)(image)
-    x = keras.layers.Rescaling(1 / 127.5, offset=-1)(x)
-    x = keras.layers.GlobalAveragePooling2D(name="embedding")(base(x, training=False))
-    out = keras.layers.Dense(num_categories, activation="softmax", name="probabilities")(x)
-    folder.mkdir(parents=True, exist_ok=True)
-    keras.Model(image, out).save(folder / "model.keras")
-
-
 def predict(folder: Path, photos: Path, batch_size: int, side_px: int) -> None:
     """Classifies all photos once for each line that comes in; says how many a second."""
     model = keras.models.load_model(folder / "model.keras", compile=False)
@@ -50,7 +35,4 @@ def predict(folder: Path, photos: Path, batch_size: int, side_px: int) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "make":
-        make_model(Path(sys.argv[2]), int(sys.argv[3]))
-    else:
-        predict(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
+    predict(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

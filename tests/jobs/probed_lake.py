@@ -27,6 +27,8 @@ SPLITS = ("train", "train", "train", "train", "validation", "test")
 NUM_EACH = len(SPLITS)
 BROKEN = "f" * 32
 """A box of the test split whose crop does not decode."""
+MODEL_ID = "fruit-older"
+"""The model that `add_model` adds."""
 
 
 def box_id_of(number: int) -> str:
@@ -145,3 +147,14 @@ def with_changes(settings: Settings, part: str, **changes: Any) -> Settings:  # 
     """The settings with some of a part changed."""
     old = getattr(settings, part)
     return settings.model_copy(update={part: old.model_copy(update=changes)})
+
+
+def add_model(small: SmallLake, version: int, dataset: str = "fruit") -> None:
+    """A model of the lake that has been trained on a version of its examples."""
+    save_network(small.folder / "models" / MODEL_ID, scale=1 / 200)
+    changes: dict[str, Any] = {
+        t.MODEL_ID: MODEL_ID,
+        t.TABLES_READ: {"examples": version},
+        t.DATASET: dataset,
+    }
+    small.add(t.RUNS, small.run("r9", "train_classifier", **changes))
