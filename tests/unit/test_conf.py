@@ -91,6 +91,9 @@ def test_an_unknown_key_on_the_command_line_is_named_as_such(tmp_path: Path) -> 
         ("fetch.sources=[miror]", "fetch.sources.0"),
         ("fetch.contact='a\\nX-Evil: 1'".replace("'", '"'), "fetch.contact"),
         ("fetch.mirror_url='http://m/{imageid}'", "{subset} and {image_id} can be filled in"),
+        ("fetch.mirror_url='http://[{subset}/{image_id}'", "is no address (Invalid IPv6 URL)"),
+        ("catalog.classes='https://a:b/c.csv'", "https://a:b/c.csv is no address (Port could"),
+        ("catalog.photos={train: 'http:///p.csv'}", "is no address (it names no host)"),
         ("fetch.connect_to={a.example: nowhere}", "'nowhere' is no address:port"),
         (
             "fetch.hosts={live.staticflickr.com: {transfers: 2}}",

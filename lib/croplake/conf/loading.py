@@ -122,6 +122,9 @@ def _apply(source: _Source, override: str, *, below: str | None = None) -> None:
         place[_index(place, path[-1], override)] = value
     else:
         place[path[-1]] = value
+    # What stood below it before is gone.
+    for known in [known for known in source.places if known[: len(path)] == path]:
+        del source.places[known]
     source.places[path] = f"--set {override}"
 
 

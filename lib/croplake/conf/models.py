@@ -18,6 +18,7 @@ from croplake.conf.fields import (
     ConfModel,
     Fraction,
     NotNegative,
+    Place,
     PositiveFloat,
     PositiveInt,
 )
@@ -52,13 +53,13 @@ class CatalogConf(ConfModel):
     its environment (`AWS_ACCESS_KEY_ID`, …).
     """
 
-    classes: str
+    classes: Place
     """Class descriptions (MID, name), with a header (v7) or without (v5)."""
-    hierarchy: str
+    hierarchy: Place
     """The class hierarchy (JSON)."""
-    photos: dict[Subset, str] = Field(min_length=1)
+    photos: dict[Subset, Place] = Field(min_length=1)
     """Photos CSV of each subset."""
-    boxes: dict[Subset, str] = Field(min_length=1)
+    boxes: dict[Subset, Place] = Field(min_length=1)
     """Boxes CSV of each subset."""
     max_rejected_frac: Fraction = 0.01
     """Greatest share of unreadable rows in a file (above the first 100); more refuse the file."""
@@ -113,7 +114,7 @@ class FetchConf(ConfModel):
     at_hand: tuple[str, ...] = ()
     """Folders and plain tar files with photos named `{ImageID}.jpg`, on any storage; the first that
     has a photo gives it."""
-    mirror_url: str = "https://open-images-dataset.s3.amazonaws.com/{subset}/{image_id}.jpg"
+    mirror_url: Place = "https://open-images-dataset.s3.amazonaws.com/{subset}/{image_id}.jpg"
     """Address of a photo in the mirror."""
     check_originals: bool = True
     """Whether an original must have the size and the MD5 that the catalog gives; one that its
