@@ -131,7 +131,7 @@ def for_spark(uri: str) -> str:
     """The address as Hadoop reads it: `s3a://`, and no percent signs for other characters."""
     if is_local(uri):
         return f"file://{local_path(uri).resolve()}"
-    return re.sub("^s3://", "s3a://", uri)
+    return re.sub("^s3a?://", "s3a://", uri, flags=re.IGNORECASE)
 
 
 def join(uri: str, *parts: str) -> str:

@@ -123,7 +123,7 @@ def test_all_faults_in_one_run_give_every_box_its_one_row_and_fail_no_task(
     assert seconds < 300
 
 
-@pytest.mark.parametrize("transfers", [1, 2])
+@pytest.mark.parametrize("transfers", [pytest.param(1, marks=pytest.mark.full), 2])
 def test_the_tasks_of_a_run_keep_to_a_hosts_budget_over_all_its_chunks(
     spark: SparkSession, tmp_path: Path, transfers: int
 ) -> None:

@@ -176,7 +176,7 @@ def test_what_cannot_be_is_refused_before_the_work(
     for place, said in (
         (["--sort-into", str(file)], f"--sort-into {file}: is a file"),
         (["--sort-into", str(file / "below")], f"--sort-into {file}/below: cannot be written"),
-        (["--sort-into", str(album / "sorted")], f"lies in {album}, so the next run would sort"),
+        (["--sort-into", str(album / "sorted")], f"{album} stands for what is copied there"),
         (["--sort-into", f"{small.folder}/sorted"], "is in the lake; expected a folder elsewhere"),
         (["--out", str(tmp_path)], f"--out {tmp_path}: is a folder"),
     ):
@@ -188,7 +188,7 @@ def test_what_cannot_be_is_refused_before_the_work(
         place = ["--sort-into", str(tmp_path / "link" / "b")]
         assert main([*arguments(small, colour_model, pattern), *place]) == 2
         said = capsys.readouterr().err
-        assert f"there are photos to sort in {album}/b, so copies would be sorted again" in said
+        assert "stands for what is copied there, too, so the next run would sort its copies" in said
     assert main(arguments(small, colour_model, str(tmp_path / "void"))) == 4
     assert "void: no photos there; expected a folder" in capsys.readouterr().err
     assert main(arguments(small, str(tmp_path / "no.keras"), str(album))) == 4

@@ -308,6 +308,11 @@ def test_vectors_of_two_lengths_are_refused_and_a_changed_network_is_named(
     network.unlink()
     with pytest.raises(InputDataError, match="is not there any more; run croplake probe-examples"):
         look(small, file)
+    old = {t.NETWORK: row[t.NETWORK].removesuffix(" 32"), t.NETWORK_DIGEST: "an older croplake's"}
+    small.put(t.EMBEDDINGS, row | old)
+    with pytest.raises(InputDataError, match="is not there any more; run croplake probe-examples"):
+        look(small, file)
+    small.put(t.EMBEDDINGS, row)
     network.write_bytes(original)
     small.add(t.EMBEDDINGS, row | {t.BOX_ID: "e" * 32, t.VECTOR: [1.0, 2.0]})
     with pytest.raises(InputDataError, match="have 3 numbers, others 2; croplake lake check names"):

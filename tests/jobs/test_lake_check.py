@@ -57,6 +57,7 @@ def test_every_check_holds_on_an_intact_lake(small: SmallLake) -> None:
     )
 
 
+@pytest.mark.full
 def test_a_table_that_was_never_written_is_not_looked_at(small: SmallLake) -> None:
     findings = list(find_all(small.spark, str(small.folder), deep=False, num_keys=3))
     notes = {finding.check.name: finding.note for finding in findings if finding.note}
@@ -123,6 +124,7 @@ def test_a_data_file_of_the_right_size_and_wrong_bytes_is_a_finding(small: Small
     assert "cannot be read: " in found_broken(small)["catalog_keys"]
 
 
+@pytest.mark.full
 def test_what_a_model_notes_is_a_finding_where_it_is_torn(small: SmallLake) -> None:
     (small.folder / "models" / MODEL_ID / "forgotten.json").write_text("{")
     assert found_broken(small).keys() == {"files"}

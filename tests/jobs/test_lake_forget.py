@@ -218,6 +218,7 @@ ADDRESSES = {
 }
 
 
+@pytest.mark.full
 def test_a_page_that_has_nothing_of_a_photo_but_an_address_is_removed_and_no_other(
     small: SmallLake,
 ) -> None:
@@ -285,6 +286,7 @@ def test_exports_that_show_a_photo_are_named_whatever_ended_them_and_no_others(
     assert exports_named_for(small, PHOTO_D, capsys) == []
 
 
+@pytest.mark.full
 def test_an_export_of_a_dataset_that_was_made_anew_without_the_photo_is_named_by_its_versions(
     small: SmallLake, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -296,6 +296,7 @@ def test_old_log_entries_go_but_none_that_a_pinned_version_needs(small: SmallLak
     assert len(rows_of(small.settings, "predictions")) == 24
 
 
+@pytest.mark.full
 def test_delta_itself_never_cuts_a_log_short(small: SmallLake) -> None:
     """It would at the checkpoint of version 20, up to that of version 10."""
     log = aged_log(small, 12)

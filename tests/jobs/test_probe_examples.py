@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 from rich.console import Console
@@ -15,9 +17,10 @@ from croplake import tables as t
 from croplake.cli import main
 from croplake.errors import InputDataError
 from croplake.jobs import evaluate_classifier
-from croplake.jobs.embed_crops import Piece, name_crops
+from croplake.jobs.embed_crops import Piece, Source, name_crops, pieces_of
 from croplake.jobs.probe_baseline import SameExamples, evaluated_model, probe_baseline
 from croplake.jobs.way import run_job
+from croplake.report.measures import file_key
 from tests.html_page import parse_page
 from tests.jobs.probed_lake import (
     BROKEN,
@@ -117,6 +120,7 @@ def test_crops_that_are_no_example_have_vectors_too_unless_the_settings_leave_th
     assert context.counts["vectors at hand"] == 2 * NUM_EACH
     assert context.counts["crops without a vector"] == 2  # one is an example
     assert f"(box {'e' * 31}0)" in said
+    assert said.index("the baseline that") < said.index(f"(box {'e' * 31}0)"), "it comes first"
     (row,) = [row for row in rows_of(probed.settings, "embeddings") if row[t.IMAGE_ID] == "e" * 16]
     assert row[t.BOX_ID] == "e" * 32
     np.testing.assert_allclose(row[t.VECTOR], np.array(colour_of(3)) / 255, atol=0.01)
@@ -142,6 +146,25 @@ def test_the_missing_crops_of_many_files_are_named_by_one_spark_job(spark: Spark
         "3": None,
     }
     assert len(spark.sparkContext.statusTracker().getJobIdsForGroup("named")) == 1
+
+
+def test_crops_of_files_whose_names_have_one_key_are_named(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    names = ("part-c50963c80102.parquet", "part-d3f504638284.parquet")
+    alone = "part-000000.parquet"
+    assert file_key(names[0]) == file_key(names[1]) != file_key(alone)
+    for name in (*names, alone):
+        table = pa.table({t.BOX_ID: ["a", "b"], t.JPEG: [b"", b""]})
+        pq.write_table(table, tmp_path / name)
+    # Two of one file, or one of each: their sum is that of a whole file.
+    rows = [(box_id, file_key(name)) for name, box_id in zip(names, "ab", strict=True)]
+    rows += [(box_id, file_key(alone)) for box_id in "cd"]
+    missing = spark.createDataFrame(rows, "box_id string, file_key long")
+    files = [str(tmp_path / name) for name in (*names, alone)]
+    pieces = pieces_of(Source(missing, files, t.JPEG), missing)
+    named = [piece["box_ids"] for piece in name_crops([*pieces], missing)]
+    assert named == [["a", "b"], ["a", "b"], None]
 
 
 @pytest.mark.full

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +70,20 @@ def test_auto_takes_imagenet_then_the_fallback_then_the_newest_model(
     found, said = choose(probed, NO_WEIGHTS, network="auto")
     assert found.name == f"model:{MODEL_ID}"
     assert f"ImageNet weights are not to be had; model:{MODEL_ID} takes their place" in said
-    # A file of the lake's own model, or an export of it, is that model.
+    # A file of the lake's own model, or an export of it, is that model; no other beside it is.
     copied, exported = tmp_path / "copied", tmp_path / "exported"
     shutil.copytree(probed.folder / "models" / MODEL_ID, copied)
     shutil.copytree(path.removesuffix("/model.keras"), exported)
-    (exported / "croplake.json").write_text(json.dumps({"model_id": MODEL_ID}))
+    card = json.dumps({"model_id": MODEL_ID})
+    (exported / "croplake.json").write_text(card)
+    shutil.copy(path, exported / "tuned.keras")
+    with zipfile.ZipFile(exported / "model.keras", "a") as members:
+        members.writestr("croplake.json", card)
     for folder in (copied, exported):
         found, _ = choose(probed, {}, network=str(folder / "model.keras"))
         assert found.name == f"model:{MODEL_ID}"
+    found, _ = choose(probed, {}, network=str(exported / "tuned.keras"))
+    assert found.name.endswith(" tuned.keras 32")
     # It has learned the examples that are probed: an earlier model of others comes before it.
     save_network(probed.folder / "models" / "earlier", scale=1 / 200)
     changes = {t.MODEL_ID: "earlier", t.DATASET: "others", t.TABLES_READ: {"examples": 0}}

@@ -421,6 +421,7 @@ def test_a_page_that_fails_to_be_written_is_incomplete(
     assert "choose another place by --out" in said
 
 
+@pytest.mark.full
 def test_a_label_without_a_box_is_on_the_page(rich: SmallLake) -> None:
     counts = dict.fromkeys((t.NUM_BOXES_TRAIN, t.NUM_BOXES_VALIDATION, t.NUM_BOXES_TEST), 0)
     plum = {t.LABEL_MID: "/m/0plum", t.CLASS_NAME: "Plum", t.PARENT_MIDS: [], **counts}
@@ -434,10 +435,10 @@ def test_a_label_without_a_box_is_on_the_page(rich: SmallLake) -> None:
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        ("reject", "No near-duplicates are on record."),
+        pytest.param("reject", "No near-duplicates are on record.", marks=pytest.mark.full),
         ("reject", "max_bucket: 7 dHashes of more photos than are compared."),
         ("ignore", "Nobody has looked for near-duplicates yet."),
-        (None, "Nobody has looked for near-duplicates yet."),
+        pytest.param(None, "Nobody has looked for near-duplicates yet.", marks=pytest.mark.full),
     ],
 )
 def test_whether_anybody_looked_for_near_duplicates_is_told_by_the_datasets_own_build(

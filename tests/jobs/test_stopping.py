@@ -43,10 +43,8 @@ def press_ctrl_c(process: subprocess.Popen[str]) -> None:
     os.killpg(process.pid, signal.SIGINT)
 
 
-@pytest.mark.parametrize(
-    ("tell", "name"),
-    [pytest.param(terminate, "SIGTERM", marks=pytest.mark.full), (press_ctrl_c, "SIGINT")],
-)
+@pytest.mark.full
+@pytest.mark.parametrize(("tell", "name"), [(terminate, "SIGTERM"), (press_ctrl_c, "SIGINT")])
 def test_a_run_that_is_told_to_stop_commits_what_is_under_way_and_says_how_to_go_on(
     spark: SparkSession,
     world: World,

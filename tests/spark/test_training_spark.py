@@ -202,6 +202,7 @@ def test_a_weights_file_that_no_worker_has_is_a_settings_error(
         train_badly(spark, splits, tmp_path, weights=str(missing))
 
 
+@pytest.mark.full
 def test_a_broken_picture_of_one_worker_ends_all_with_an_input_error(
     spark: SparkSession, splits: Splits, tmp_path: Path
 ) -> None:

@@ -166,6 +166,16 @@ def test_the_schema_knows_the_short_form_of_unknown_flags() -> None:
     assert {"$ref": "#/$defs/UnknownFlagsSpec"} in options
 
 
+@pytest.mark.parametrize(
+    ("root", "is_on_s3"),
+    [("s3a://b/lake", True), ("s3://b/lake", True), ("S3://b/l", True), ("s3lake", False)],
+)
+def test_any_address_on_s3_is_noticed(tmp_path: Path, root: str, is_on_s3: bool) -> None:
+    conf = write(tmp_path / "conf.yaml", MINIMAL)
+    assert load_settings(conf, [f"lake.root={root}"]).is_on_s3 == is_on_s3
+    assert load_settings(conf, [f"train.weights={root}"]).is_on_s3 == is_on_s3
+
+
 def test_two_subsets_cannot_be_one_file(tmp_path: Path) -> None:
     boxes = {"train": "boxes.csv", "test": "boxes.csv"}
     catalog = MINIMAL["catalog"] | {"boxes": boxes}

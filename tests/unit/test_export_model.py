@@ -21,6 +21,7 @@ from PIL import Image
 from croplake.cli import main
 from croplake.conf import Settings
 from croplake.errors import InputDataError, SettingsError
+from croplake.inference.model import read_model_id
 from croplake.model_export.entry import export_model
 from croplake.model_export.formats import FORMATS, PLACES, Format, Request
 from croplake.model_export.process import ExportJob, export
@@ -116,6 +117,17 @@ def test_whatever_a_base_wants_to_see_is_inside(
 @pytest.mark.full
 def test_a_model_of_an_older_lake_agrees_too(tmp_path: Path, squares: list[Any]) -> None:
     check_agreement(make_export(tmp_path, build_model(10, is_new=False), LABELS), squares)
+
+
+def test_the_files_that_keras_loads_tell_whose_they_are(exported: Exported, tmp_path: Path) -> None:
+    import keras
+
+    formats: tuple[Format, ...] = ("keras", "h5")
+    for format in formats:
+        assert read_model_id(str(exported.into / PLACES[format])) == MODEL_ID
+    tuned = tmp_path / "tuned.keras"
+    keras.models.load_model(exported.into / PLACES["keras"]).save(tuned)
+    assert read_model_id(str(tuned)) is None, "it may be another by now"
 
 
 def test_the_files_answer_as_evaluation_does_on_200_crops_as_they_are(exported: Exported) -> None:

@@ -58,7 +58,29 @@ def test_what_does_not_say_or_is_broken_stays_as_it_is(content: bytes) -> None:
     assert int(read(content)) == 1
 
 
-def test_it_is_found_behind_another_segment() -> None:
+@pytest.mark.parametrize("num_bytes", [1024, 60_000, 180_000])
+def test_it_is_found_behind_other_segments(num_bytes: int) -> None:
     jpeg = picture(6)
     comment = b"\xff\xfe\x04\x02" + b"c" * 1024
-    assert int(read(jpeg[:2] + comment + jpeg[2:])) == 6
+    assert int(read(jpeg[:2] + num_bytes // 1024 * comment + jpeg[2:])) == 6
+
+
+@pytest.mark.parametrize(
+    ("said", "orientation"),
+    [
+        ('tiff:Orientation="6"', 6),
+        ("<tiff:Orientation>8</tiff:Orientation>", 8),
+        ("tiff:Orientation='6'", 1),
+        ('tiff:Orientation="0"', 1),
+        ("tiff:Orientation", 1),
+    ],
+)
+def test_where_exif_does_not_say_xmp_does_as_for_pillow(said: str, orientation: int) -> None:
+    target = io.BytesIO()
+    Image.fromarray(COLOURS).save(target, "JPEG", xmp=said.encode())
+    found = Image.open(io.BytesIO(target.getvalue())).getexif().get(ORIENTATION, 1)
+    assert int(read(target.getvalue())) == orientation == (found or 1)
+    exif = picture(3)
+    start = target.getvalue().index(b"\xff\xe1")
+    assert int(read(exif[:2] + target.getvalue()[start:])) == orientation
+    assert int(read(exif[: exif.index(b"\xff\xdb")] + target.getvalue()[start:])) == 3

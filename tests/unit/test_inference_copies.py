@@ -6,14 +6,18 @@ import hashlib
 import io
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.fs as pafs
 import pytest
 from PIL import Image
+from pyspark import TaskContext
 
 from croplake import storage
 from croplake import tables as t
+from croplake.fetching.http import HttpLimits
+from croplake.fetching.shares import Budgets
 from croplake.inference.copies import (
     Copies,
     CopyPlan,
@@ -22,7 +26,8 @@ from croplake.inference.copies import (
     name_key,
     sort_folders,
 )
-from croplake.inference.photos import Opened
+from croplake.inference.photos import ClassifyRun, Opened
+from croplake.inference.task import ClassifyTask, read_copy_reports
 from tests.unit.test_inference_photos import batch_of
 
 
@@ -157,16 +162,24 @@ def test_a_long_name_is_not_cut_in_the_middle_of_a_letter(tmp_path: Path) -> Non
     assert copied.name == "a" + "ü" * 112 + ".png"
 
 
-def test_in_a_bucket_names_are_unicode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_bucket_names_are_unicode_and_else_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem())
     (tmp_path / "in" / "Boat").mkdir(parents=True)
     monkeypatch.setattr(storage, "on_filesystem", lambda uris: (files, ["in"]))
     copies = Copies(CopyPlan("s3a://bucket/in", sort_folders(["Boat"])))
-    for path in ("file:///x/caf%E9.png", "/x/1.png"):
+    expected = {
+        "file:///x/caf%E9.png": "caf\\xe9.png",
+        "/x/_1.png": "_1.png",
+        f"/x/{'ü' * 70}.png": f"{'ü' * 70}.png",
+        f"http://h/{'x' * 150}": f"{'x' * 120}.png",
+    }
+    for path in expected:
         copies.take(Opened(path, "ok", data=RED), {t.STATUS: "ok", t.CATEGORY: "Boat"})
     copies.close()
-    assert (copies.num_copied, copies.failures) == (2, [])
-    assert sorted(file.name for file in tmp_path.rglob("*.png")) == ["1.png", "caf_.png"]
+    assert (copies.num_copied, copies.failures) == (len(expected), [])
+    assert {file.name for file in tmp_path.rglob("*.png")} == {*expected.values()}
 
 
 def test_a_task_that_put_the_same_photo_there_meanwhile_is_no_failure(
@@ -185,10 +198,39 @@ def test_a_task_that_put_the_same_photo_there_meanwhile_is_no_failure(
     assert tree(tmp_path) == {f"Boat/1-{mark(RED)}.png": RED}
 
 
+def test_a_task_that_spark_tries_again_tells_of_its_copies_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    task = ClassifyTask(
+        model="",
+        run=ClassifyRun("r", "m", top=1, batch_size=1, transfers=1),
+        limits=HttpLimits(1, 1, 5, 1000),
+        budgets=Budgets({}),
+        num_tasks=2,
+        max_pixels=1,
+        scratch=str(scratch),
+        copies=CopyPlan(str(tmp_path / "into"), {}),
+    )
+    monkeypatch.setattr(
+        "croplake.inference.task.load_classifier", lambda _: SimpleNamespace(side_px=8)
+    )
+    monkeypatch.setattr(
+        "croplake.inference.copies.Copies.close", lambda self: setattr(self, "num_copied", 3)
+    )
+    for partition in (0, 1, 1):
+        monkeypatch.setattr(
+            TaskContext, "get", lambda number=partition: SimpleNamespace(partitionId=lambda: number)
+        )
+        assert list(task(iter(()))) == []
+    assert read_copy_reports(str(scratch)).num_copied == 6
+
+
 def test_names_that_some_file_system_takes_for_one_have_one_key() -> None:
     keys = {name_key(path) for path in ("/a/É.JPG", "/b/e\u0301.jpg", "http://h/%C3%A9")}
     assert len(keys) == 1
     assert name_key("/a/e.jpg") not in keys
+    assert len({name_key(f"/a/{'x' * 240}{number}.jpg") for number in range(2)}) == 1, "both cut"
     assert file_name("/a/b\\c.jpg") == "b\\c.jpg"
     assert file_name("file://photo.jpg") == "photo.jpg"  # no address: its row says so
     (batch,) = add_name_keys([batch_of(["/a/1.jpg", "file:///x/caf%E9.png"])])

@@ -121,8 +121,14 @@ def test_an_exported_model_needs_no_settings_beside_it(model_folder: Path, tmp_p
     (folder / "settings.json").unlink()
     (folder / "croplake.json").write_text(json.dumps({"model_id": "m", "input_side_px": 32}))
     assert load_classifier(str(folder)).side_px == 32
-    assert read_model_id(str(folder / "model.keras")) == "m"
-    assert read_model_id(str(model_folder)) is None
+    assert read_model_id(str(folder / "model.keras")) is None, "another may lie beside it"
+
+
+@pytest.mark.parametrize("content", [b"", b"torn", b"PK\5\6" + bytes(18)])
+def test_what_tells_no_model_id_has_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.keras").write_bytes(content)
+    assert read_model_id(str(tmp_path / "a.keras")) is None
+    assert read_model_id(str(tmp_path / "none.h5")) is None
 
 
 def test_the_file_of_a_model_stands_for_its_folder(model_folder: Path) -> None:

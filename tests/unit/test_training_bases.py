@@ -133,6 +133,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> keras.Model:
     )
 
 
+@pytest.mark.full
 def test_efficientnet_is_the_same_from_imagenet_from_files_and_in_training(
     published: keras.Model, tmp_path: Path
 ) -> None:

@@ -20,6 +20,8 @@ from croplake.locks import living_runs, locks_of, writing
 from croplake.models import MODELS, has_model, model_folder
 from croplake.training.checkpoints import Checkpoints
 
+_PART_HOURS: Final = 24
+"""No file takes longer to grow, whatever the retention."""
 _WITH_FILES: Final = (MODELS, NETWORKS, PREDICTIONS_CSV, REPORTS)
 """The folders of a lake that hold files of other kinds than tables, and no scratch."""
 
@@ -32,7 +34,8 @@ def remove_abandoned(
     Args:
         lake: whose.
         run_id: of the maintenance.
-        retention_hours: younger checkpoints may still be gone on from, younger parts still grow.
+        retention_hours: younger checkpoints may still be gone on from; parts are kept for a day at
+            least, they may still grow.
         dry_run: only names them.
 
     Returns:
@@ -44,7 +47,7 @@ def remove_abandoned(
         if not dry_run:
             storage.remove(folder)
         removed.append(folder)
-    for part in _parts(lake, since):
+    for part in _parts(lake, min(since, datetime.now(UTC) - timedelta(hours=_PART_HOURS))):
         if not dry_run:
             storage.remove(part)
         removed.append(part)

@@ -52,7 +52,7 @@ class ClassifyConf(ConfModel):
     `path`."""
     model: str = "latest"
     """Model id, `latest`, or the path of a model's folder, or of a `.keras` or `.h5` file beside
-    its `labels.json` and `settings.json`."""
+    its `labels.json` and `settings.json`, or an export's `croplake.json`."""
     min_probability: Fraction = 0.5
     """A photo whose best guess is below this has the status `unsure` instead of `ok`; 0 decides
     every photo."""

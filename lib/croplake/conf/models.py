@@ -256,7 +256,8 @@ class MaintainConf(ConfModel):
 
     retention_hours: NotNegative = 168
     """Versions of the last so many hours stay readable; older ones only for models and running
-    jobs. As long stays what a training that broke off left."""
+    jobs. As long stays what a training that broke off left; half a file that a killed process left,
+    a day at least."""
     log_retention_days: NotNegative = 30
     """A table's history goes back so many days, further where a model needs it."""
     small_file_bytes: PositiveInt = 32 * 1024 * 1024

@@ -114,7 +114,9 @@ class TrainConf(ConfModel):
     running statistics are averaged after each epoch."""
     tensorboard: bool = False
     """Whether the figures of each epoch are also written for TensorBoard, after each, into the
-    folder `tensorboard` where the model will be."""
+    folder `tensorboard` where the model will be. A training that goes on in a later run tells of
+    the epochs before, too; what the run that broke off told goes with its folder, by `lake
+    maintain`."""
     callbacks: tuple[Annotated[str, Field(pattern=r"^[\w.]+:\w+$")], ...] = ()
     """`module:name` of callables that the first worker tells of each epoch, or of classes, of which
     it makes one each: they are given the epoch's figures as a dict and change nothing. A training

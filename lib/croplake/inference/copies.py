@@ -116,8 +116,8 @@ class Copies:
 def file_name(path: str) -> str:
     """What a photo's copy is called: the last part of its path or address.
 
-    Names of local files stay as they are; of others, signs that some file systems refuse are
-    replaced.
+    Names of local files stay as they are, on a local root also where they are not Unicode; of
+    others, signs that some file systems refuse are replaced.
     """
     is_file = path.startswith("/") or (path.startswith("file:/") and storage.is_local(path))
     if is_file:
@@ -133,9 +133,8 @@ def file_name(path: str) -> str:
 
 def name_key(path: str) -> str:
     """Equal for names that some file system takes for one."""
-    name = file_name(path)
-    if not _EXTENSION.fullmatch(PurePosixPath(name).suffix):
-        name += _ENDINGS["JPEG"]  # what nearly all photos without an ending get
+    stem, ending = _split(file_name(path))
+    name = _short(stem, ending or _ENDINGS["JPEG"])  # what nearly all photos without one get
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
@@ -178,7 +177,7 @@ class _Place:
         """
         name = _with_ending(file_name(path), data)
         if not self._is_local:
-            name = safe_name(name)  # keys in a bucket are Unicode
+            name = _unicode(name)  # as keys in a bucket are
         marked = _marked(name, hashlib.sha256(data).hexdigest())
         if self._holds(folder, name, data) or self._holds(folder, marked, data):
             return
@@ -252,11 +251,20 @@ def _give_name(part: str, at: str) -> bool:
 
 def _with_ending(name: str, data: bytes) -> str:
     """The name, not too long, and with an ending where an address had none."""
-    stem, ending = PurePosixPath(name).stem, PurePosixPath(name).suffix
-    if not _EXTENSION.fullmatch(ending):
-        stem = name
-        found = sniff_format(data)
-        ending = "" if found is None else _ENDINGS.get(found, f".{found.lower()}")
+    stem, ending = _split(name)
+    found = None if ending else sniff_format(data)
+    if found is not None:
+        ending = _ENDINGS.get(found, f".{found.lower()}")
+    return _short(stem, ending)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Stem and ending; what follows a name's last dot need not be one."""
+    ending = PurePosixPath(name).suffix
+    return (PurePosixPath(name).stem, ending) if _EXTENSION.fullmatch(ending) else (name, "")
+
+
+def _short(stem: str, ending: str) -> str:
     kept = os.fsencode(stem)[: _MAX_NAME_BYTES - len(ending)]
     # Names need not be Unicode, but are not cut in the middle of a letter where they are.
     whole = kept.decode(errors="ignore") if _unicode(stem) == stem else os.fsdecode(kept)

@@ -57,6 +57,19 @@ def list_photos(patterns: Sequence[str]) -> list[str]:
     return list(found)
 
 
+def plain_patterns(patterns: Sequence[str]) -> Iterator[str]:
+    """The patterns, and in place of a list those that stand in it.
+
+    Raises:
+        InputDataError: a list cannot be read, or names a table.
+    """
+    for pattern in patterns:
+        if pattern.startswith("@"):
+            yield from (entry for _, entry in _entries(pattern))
+        else:
+            yield pattern
+
+
 def is_address(path: str) -> bool:
     """Whether a listed photo is to be downloaded; the address may still be a wrong one."""
     return path.lower().startswith(("http:", "https:"))
@@ -66,24 +79,38 @@ def locate(photo: str) -> str:
     """The absolute path or the address of one photo, whether it is there or not."""
     if not photo or is_address(photo) or not storage.is_local(photo):
         return photo
-    return _listed(str(_local(photo)))
+    return _listed(str(expanded(photo)))
 
 
-def _of_list(pattern: str) -> list[str]:
+def expanded(pattern: str) -> Path:
+    """A local path; `~` is the user's home, unless something of that name is there."""
+    path = storage.local_path(pattern)
+    return path if os.path.lexists(path) else Path(os.path.expanduser(path))
+
+
+def _entries(pattern: str) -> list[tuple[int, str]]:
+    """The patterns of a list with their lines."""
     file = pattern[1:]
     try:
-        content = storage.read_bytes(file) if is_stored(file) else _local(file).read_bytes()
+        content = storage.read_bytes(file) if is_stored(file) else expanded(file).read_bytes()
         # Not splitlines: a name may hold any of the other signs that end a line.
         lines = content.decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputDataError(f"{pattern}: the list cannot be read: {error}") from error
-    photos: list[str] = []
+    entries = []
     for number, line in enumerate(lines, start=1):
         entry = line.strip(" \t\r")
         if not entry or entry.startswith("#"):
             continue
         if entry.startswith(TABLE):
             raise InputDataError(f"{pattern}, line {number}: {entry}: a table is named by itself")
+        entries.append((number, entry))
+    return entries
+
+
+def _of_list(pattern: str) -> list[str]:
+    photos: list[str] = []
+    for number, entry in _entries(pattern):
         try:
             of_entry = _of_pattern(entry)
         except CroplakeError as error:
@@ -106,18 +133,12 @@ def _of_pattern(pattern: str) -> list[str]:
             raise InputDataError(f"{pattern}: cannot be read: {error}") from error
     if not storage.is_local(pattern):
         raise InputDataError(f"{pattern}: photos are not read from there; {EXPECTED}")
-    path = str(_local(pattern))
+    path = str(expanded(pattern))
     # A file may be called photo[1].jpg: what is there comes before what it might match.
     if os.path.lexists(path):
         return list(_below(path))
     matches = sorted(glob.glob(path, recursive=True))
     return [photo for match in matches for photo in _below(match)]
-
-
-def _local(pattern: str) -> Path:
-    """A local path; `~` is the user's home, unless something of that name is there."""
-    path = storage.local_path(pattern)
-    return path if os.path.lexists(path) else Path(os.path.expanduser(path))
 
 
 def _below(path: str) -> Iterator[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -201,12 +203,36 @@ def has_side_px(model: str) -> bool:
     return storage.exists(_settings_of(model))
 
 
-def read_model_id(model: str) -> str | None:
-    """The id that an exported model had in its lake; None where it is no export's."""
-    uri = storage.join(_folder(model), CARD)
-    card = _read_json(uri) if storage.exists(uri) else None
+def read_model_id(file: str) -> str | None:
+    """The id that an exported model had in its lake: it is told in the file itself.
+
+    Args:
+        file: `.keras` or `.h5`; a path or an address.
+
+    Returns:
+        None where it is no export, or one that was saved anew since.
+    """
+    try:
+        with storage.local_file(file) as path:
+            text = _of_zip(path) if zipfile.is_zipfile(path) else _of_hdf5(path)
+        card = json.loads(text)
+    # No such member, not even a container, or no JSON in it.
+    except (KeyError, OSError, ValueError, zipfile.BadZipFile):
+        return None
     model_id = card.get("model_id") if isinstance(card, dict) else None
     return model_id if isinstance(model_id, str) else None
+
+
+def _of_zip(path: Path) -> bytes:
+    with zipfile.ZipFile(path) as members:
+        return members.read(CARD)
+
+
+def _of_hdf5(path: Path) -> bytes:
+    import h5py
+
+    with h5py.File(path) as members:
+        return bytes(members[CARD][()])
 
 
 def _settings_of(model: str) -> str:

@@ -131,11 +131,17 @@ def open_index(
             "XDG_CACHE_HOME, and run the same command again"
         ) from error
     for other in folder.iterdir():
-        is_made = not other.name.startswith(_MAKING)
-        # Of those that are being made, one that is so old has lost its process.
-        if other != place and (is_made or time.time() - other.stat().st_mtime > _GIVEN_UP_S):
+        if other != place and (not other.name.startswith(_MAKING) or _is_given_up(other)):
             shutil.rmtree(other, ignore_errors=True)
     return IndexSearch(place, wanted)
+
+
+def _is_given_up(making: Path) -> bool:
+    """Whether an index that is being made is so old that it has lost its process."""
+    try:
+        return time.time() - making.stat().st_mtime > _GIVEN_UP_S
+    except FileNotFoundError:  # it is done by now
+        return False
 
 
 def drop_indexes(table: str) -> None:

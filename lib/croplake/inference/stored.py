@@ -11,7 +11,8 @@ import pyarrow.fs as pafs
 from croplake import storage
 
 _STORED: Final = re.compile(r"((?:s3a?|hdfs)://[^/]*)(?:/(.*))?", re.IGNORECASE | re.DOTALL)
-_MAGIC: Final = re.compile(r"[*?[]")
+MAGIC: Final = re.compile(r"[*?[]")
+"""What makes a glob of an address."""
 
 
 def is_stored(path: str) -> bool:
@@ -75,24 +76,25 @@ def list_stored(pattern: str) -> list[str]:
     if path and not path.endswith("/") and store.is_file(path):
         return [f"{root}/{path}"]
     folder = path.rstrip("/")
-    found = [name for name in store.below(folder) if not _is_hidden(name[len(folder) :])]
-    if not found and _MAGIC.search(folder):
+    found = [name for name in store.below(folder) if not is_hidden(name[len(folder) :])]
+    if not found and MAGIC.search(folder):
         steps = folder.split("/")
-        first = next(place for place, step in enumerate(steps) if _MAGIC.search(step))
-        matches = re.compile(_glob_regex(steps), re.DOTALL)
+        first = next(place for place, step in enumerate(steps) if MAGIC.search(step))
+        matches = re.compile(glob_regex(steps), re.DOTALL)
         found = [
             name
             for name in store.below("/".join(steps[:first]))
-            if (match := matches.match(name)) and not _is_hidden(name[match.end() :])
+            if (match := matches.match(name)) and not is_hidden(name[match.end() :])
         ]
     return [f"{root}/{name}" for name in sorted(found)]
 
 
-def _is_hidden(path: str) -> bool:
+def is_hidden(path: str) -> bool:
+    """Whether a relative path leads through or to what is skipped."""
     return any(step.startswith(".") for step in path.split("/"))
 
 
-def _glob_regex(steps: list[str]) -> str:
+def glob_regex(steps: list[str]) -> str:
     """Matches what a glob stands for: the file itself, or a folder on the way to it."""
     parts = []
     for place, step in enumerate(steps):

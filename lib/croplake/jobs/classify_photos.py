@@ -17,7 +17,7 @@ from croplake import tables as t
 from croplake.conf import Settings
 from croplake.errors import IncompleteError, SettingsError
 from croplake.fetching.coordination import coordinator
-from croplake.inference.copies import CopyPlan, sort_folders
+from croplake.inference.copies import UNSURE_FOLDER, CopyPlan, sort_folders
 from croplake.inference.csv_out import PREDICTIONS_CSV, write_csv
 from croplake.inference.listing import TABLE, list_photos
 from croplake.inference.model import MODEL_ENDINGS, read_labels
@@ -35,7 +35,7 @@ from croplake.inference.task import ClassifyTask, CopyReport, ShowcasePlan, read
 from croplake.jobs.classify_page import Landed, galleries_of, num_of_group
 from croplake.jobs.context import Job, JobContext
 from croplake.jobs.pages import REPORTS, check_place, write_page
-from croplake.jobs.sort_into import check_apart, check_sort_into, write_not_sorted
+from croplake.jobs.sort_into import check_sort_into, write_not_sorted
 from croplake.models import find_model
 from croplake.report.predictions import PredictionFigures
 from croplake.report.predictions_page import predictions_page
@@ -89,15 +89,16 @@ def _run(context: JobContext, *, sort_into: str | None) -> None:
     check_place(page)
     csv_file = conf.csv or storage.join(root, PREDICTIONS_CSV, f"{context.run_id}.csv")
     check_place(csv_file, setting="classify.csv:")
+    model, context.model_id = _model(context)
+    categories = read_labels(model)
+    copies = None
     if sort_into is not None:
-        check_sort_into(sort_into, conf.photos, root)
+        copies = CopyPlan(storage.absolute(sort_into), sort_folders(categories))
+        folders = {*copies.folders.values(), UNSURE_FOLDER}
+        check_sort_into(sort_into, sorted(folders), conf.photos, root)
     sources = [parse_source(pattern) for pattern in conf.photos if pattern.startswith(TABLE)]
     patterns = [pattern for pattern in conf.photos if not pattern.startswith(TABLE)]
     paths = list_photos(patterns) if patterns or not sources else []
-    if sort_into is not None:
-        check_apart(sort_into, paths)
-    model, context.model_id = _model(context)
-    categories = read_labels(model)
     frame = photos_frame(
         context.spark,
         paths,
@@ -109,9 +110,6 @@ def _run(context: JobContext, *, sort_into: str | None) -> None:
         num_of_group(context.settings.report, len(categories)),
         context.settings.report.thumbnail_side_px,
     )
-    copies = None
-    if sort_into is not None:
-        copies = CopyPlan(storage.absolute(sort_into), sort_folders(categories))
     with _scratch(context) as scratch:
         _classify(context, frame, model, scratch, showcase, copies)
         groups = read_showcases(scratch, showcase.num_of_group)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -52,7 +53,8 @@ class Piece:
         column: of the pictures.
         row_groups: of it.
         num_crops: that have no vector yet.
-        file_key: of a file that lacks some of its crops only, so that they have to be named.
+        file_key: of a file that lacks some of its crops only, so that they have to be named; among
+            those may be crops of another file with the same key.
     """
 
     path: str
@@ -115,7 +117,11 @@ def of_other_crops(context: JobContext, version: int, recipe_id: str) -> Source:
     crops = context.read_table(t.CROPS).where(is_one).select(t.BOX_ID, _file_key())
     examples = kept_examples(context, version).select(t.BOX_ID)
     others = crops.join(examples, on=t.BOX_ID, how="left_anti")
-    files = context.lake.reader.files(t.CROPS.name, version=context.read[t.CROPS.name])
+    files = context.lake.reader.files(
+        t.CROPS.name,
+        version=context.read[t.CROPS.name],
+        partition={t.RECIPE_ID: recipe_id, t.HAS_CROP: "true"},
+    )
     return Source(others, files, t.JPEG)
 
 
@@ -134,7 +140,7 @@ def embed_missing(context: JobContext, run: EmbedRun, source: Source) -> None:
         num_missing = missing.count()
         at_hand = source.crops.count() - num_missing
         before, made = _made_by(context, run), 0
-        for pieces in _in_commits(_pieces(source, missing), context):
+        for pieces in _in_commits(pieces_of(source, missing), context):
             named = name_crops(pieces, missing)
             context.lake.append(embed_crops(context.spark, named, run), t.EMBEDDINGS)
             context.written[t.EMBEDDINGS.name] = context.lake.version(t.EMBEDDINGS)
@@ -161,17 +167,23 @@ def _missing(context: JobContext, run: EmbedRun, source: Source) -> DataFrame:
     return source.crops.join(there, on=t.BOX_ID, how="anti")
 
 
-def _pieces(source: Source, missing: DataFrame) -> Iterator[Piece]:
-    """Parts of the files: one that lacks all of its crops is taken row group by row group."""
+def pieces_of(source: Source, missing: DataFrame) -> Iterator[Piece]:
+    """Parts of the files: one that lacks all of its crops is taken row group by row group.
+
+    Args:
+        source: of the pictures.
+        missing: `box_id` and `file_key` of the crops without a vector.
+    """
     counts = {row[FILE_KEY]: row["count"] for row in missing.groupBy(FILE_KEY).count().collect()}
-    for file in source.files:
-        key = file_key(PurePosixPath(file).name)
+    keys = [file_key(PurePosixPath(file).name) for file in source.files]
+    num_files = Counter(keys)
+    for file, key in zip(source.files, keys, strict=True):
         if key not in counts:
             continue
         with storage.open_random(file) as content:
             footer = pq.ParquetFile(content).metadata
         groups = range(footer.num_row_groups)
-        if counts[key] >= footer.num_rows:
+        if num_files[key] == 1 and counts[key] == footer.num_rows:
             for group in groups:
                 num_rows = footer.row_group(group).num_rows
                 yield Piece(file, source.column, [group], num_rows)

@@ -114,8 +114,8 @@ def _stored(context: JobContext) -> StoredVectors:
     networks = [] if version is None else find_networks(lake.reader, version)
     if not networks:
         raise InputDataError(
-            f"{lake.root}: the lake has no embeddings; croplake probe-examples makes those of a "
-            "dataset"
+            f"{lake.root}: the lake has no embeddings; croplake probe-examples makes those of "
+            "its crops"
         )
     for stored in networks:
         if wanted == "newest" or stored.network.startswith(wanted):

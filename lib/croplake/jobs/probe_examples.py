@@ -74,8 +74,6 @@ def run(context: JobContext) -> None:
     batch_size = context.settings.probe.batch_size
     embed_run = EmbedRun(context.run_id, recipe_id, network, about.digest, batch_size)
     embed_missing(context, embed_run, of_examples(context, version))
-    if context.settings.probe.crops == "all" and t.CROPS.name in context.pinned:
-        embed_missing(context, embed_run, of_other_crops(context, version, recipe_id))
     stored = StoredVectors(
         reader=context.lake.reader,
         version=context.lake.version(t.EMBEDDINGS),
@@ -92,6 +90,9 @@ def run(context: JobContext) -> None:
     context.lake.add_rows(rows, t.EVALUATIONS)
     context.written[t.EVALUATIONS.name] = context.lake.version(t.EVALUATIONS)
     _print(context, metrics, head, version)
+    # Last: there may be a hundred times as many, and the baseline does not wait for them.
+    if context.settings.probe.crops == "all" and t.CROPS.name in context.pinned:
+        embed_missing(context, embed_run, of_other_crops(context, version, recipe_id))
 
 
 def _categories(context: JobContext) -> list[str]:

@@ -78,7 +78,7 @@ def known_network(context: JobContext, name: str) -> EmbeddingNetwork:
     digest, _, rest = name.removeprefix(_FILE).partition(" ")
     file, _, side_px = rest.rpartition(" ")
     address = storage.join(folder, digest, file)
-    if not storage.exists(address):
+    if not side_px.isdecimal() or not storage.exists(address):
         raise InputDataError(
             f"{address}: the network that made the embeddings is not there any more; run croplake "
             "probe-examples with probe.network set to it"

@@ -81,7 +81,7 @@ def _of_crop(box_id: str, stored: StoredVectors) -> Asked:
     if not found:
         raise InputDataError(
             f"{box_id}: {stored.network} has no vector of a crop with this box_id, and there is no "
-            "such file; croplake probe-examples makes those of a dataset"
+            "such file; croplake probe-examples makes those of all crops of a dataset's recipe"
         )
     vector = np.asarray(found[0][t.VECTOR], np.float32)
     return Asked(box_id, vector, recipe_id=found[0][t.RECIPE_ID])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
+import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,54 +18,50 @@ from croplake import storage
 from croplake import tables as t
 from croplake.errors import IncompleteError, SettingsError
 from croplake.inference.copies import NOT_SORTED, PARTS
-from croplake.inference.listing import is_address
+from croplake.inference.listing import TABLE, expanded, plain_patterns
 from croplake.inference.photos import ANSWERED
-from croplake.inference.stored import is_stored
-from croplake.target_folder import check_target, is_below
+from croplake.inference.stored import MAGIC, glob_regex, is_hidden, is_stored
+from croplake.target_folder import check_target
 
 _COLUMNS: Final = (t.PATH, t.STATUS, t.DETAIL)
 
 
-def check_sort_into(into: str, patterns: Sequence[str], lake_root: str) -> None:
+def check_sort_into(
+    into: str, folders: Iterable[str], patterns: Sequence[str], lake_root: str
+) -> None:
     """Refuses what cannot be before the work.
 
     Args:
         into: where photos are to be copied, a path or an address.
-        patterns: of the photos.
+        folders: names of the folders in it.
+        patterns: of the photos. Those that tables name are not looked at.
         lake_root: address of the lake.
 
     Raises:
-        SettingsError: a file is there, it cannot be written to, or it lies in the lake or in a
-            folder of photos.
+        SettingsError: a file is there, it cannot be written to, it lies in the lake, or a pattern
+            stands for what would lie in its folders.
+        InputDataError: a list of patterns cannot be read.
         IncompleteError: it does not answer, or is full.
     """
     storage.check_address(into)
-    for pattern in patterns:
-        if _is_in_photos(into, pattern):
+    target = storage.for_spark(into).rstrip("/")
+    copies = [f"{target}/{folder}" for folder in folders]
+    taken_whole = {place for folder in copies for place in _listed_with(folder)}
+    for pattern in plain_patterns(patterns):
+        if is_stored(pattern):
+            place, is_glob = storage.for_spark(pattern), True
+        elif storage.is_local(pattern) and not pattern.startswith(TABLE):
+            path = expanded(pattern)
+            # What is there comes before what it might match.
+            place, is_glob = storage.for_spark(str(path)), not os.path.lexists(path)
+        else:
+            continue
+        if place.rstrip("/") in taken_whole or (is_glob and _has_matches_in(copies, place)):
             raise SettingsError(
-                f"--sort-into {into}: lies in {pattern}, so the next run would sort its copies; "
-                "expected a folder outside of the photos'"
+                f"--sort-into {into}: {pattern} stands for what is copied there, too, so the next "
+                "run would sort its copies; expected a folder outside of the photos'"
             )
     check_target("--sort-into", into, lake_root, own_folder=PARTS)
-
-
-def check_apart(into: str, paths: Iterable[str]) -> None:
-    """Refuses copies of copies, which patterns alone do not show: of globs, and of lists.
-
-    Args:
-        into: as for `check_sort_into`.
-        paths: of `list_photos`.
-
-    Raises:
-        SettingsError: some of the photos lie there.
-    """
-    folders = {path.rpartition("/")[0] or "/" for path in paths if not is_address(path)}
-    inside = [folder for folder in folders if is_below(folder, into)]
-    if inside:
-        raise SettingsError(
-            f"--sort-into {into}: there are photos to sort in {min(inside)}, so copies would be "
-            "sorted again; expected a folder outside of the photos'"
-        )
 
 
 def write_not_sorted(into: str, landed: DataFrame) -> None:
@@ -97,11 +94,25 @@ def write_not_sorted(into: str, landed: DataFrame) -> None:
         storage.remove(storage.join(target, PARTS))
 
 
-def _is_in_photos(into: str, pattern: str) -> bool:
-    """Whether a folder of photos holds the target; a glob's matches do not show it."""
-    if is_stored(pattern):
-        return is_below(into, pattern)
-    if not storage.is_local(pattern):
+def _listed_with(folder: str) -> Iterator[str]:
+    """Folders that, taken whole, bring a folder's files: itself and those above it."""
+    yield folder.rstrip("/")
+    above, _, name = folder.rpartition("/")
+    if not is_hidden(name) and not above.endswith(":/"):
+        yield from _listed_with(above)
+
+
+def _has_matches_in(folders: Sequence[str], pattern: str) -> bool:
+    """Whether files in one of the folders may match a glob, or it matches one as a whole."""
+    if not MAGIC.search(pattern):
         return False
-    folder = os.path.expanduser(storage.local_path(pattern))
-    return os.path.isdir(folder) and is_below(into, folder)
+    steps = pattern.split("/")
+    whole = re.compile(glob_regex(steps), re.DOTALL)
+    file = re.compile(glob_regex(steps[:-1]), re.DOTALL)
+    for folder in folders:
+        match = whole.match(folder)
+        if match is not None and not is_hidden(folder[match.end() :]):
+            return True
+        if MAGIC.search(steps[-1]) and file.fullmatch(folder):
+            return True
+    return False

@@ -57,7 +57,7 @@ _HOW: Final[dict[Format, tuple[str, str]]] = {
     "savedmodel": (
         "Signatures: serving_default (images: uint8 RGB of any size → probabilities), labels, and\n"
         "classify_jpegs (jpegs: N JPEG or PNG files, bytes → label, probability, probabilities).\n"
-        "It turns JPEGs upright by their EXIF orientation.",
+        "It turns JPEGs upright by the orientation in their EXIF or XMP.",
         _SAVEDMODEL,
     ),
     "tflite": (
