@@ -59,6 +59,7 @@ def test_photos_that_would_be_copies_the_next_time_are_refused_the_first_time(
         ("sorted", "http://h/*/*"),
         ("sorted", "s3a://b/*/*"),
         ("sorted", "delta:/*#path"),
+        ("sorted", "\0:"),
     ],
 )
 def test_others_are_not(tmp_path: Path, into: str, pattern: str) -> None:

@@ -52,6 +52,8 @@ def check_sort_into(
             place, is_glob = storage.for_spark(pattern), True
         elif storage.is_local(pattern) and not pattern.startswith(TABLE):
             path = expanded(pattern)
+            if not pattern.strip() or "\0" in pattern or path.is_file():
+                continue
             # What is there comes before what it might match.
             place, is_glob = storage.for_spark(str(path)), not os.path.lexists(path)
         else:
