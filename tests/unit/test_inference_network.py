@@ -15,6 +15,8 @@ from croplake.inference.network import load_embedder, load_network
 keras = pytest.importorskip("keras")
 layers = keras.layers
 
+from croplake.training.base_network import preprocess  # noqa: E402
+
 SQUARES = np.random.default_rng(7).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
 
 
@@ -64,6 +66,23 @@ def test_probabilities_are_the_networks_own_whatever_type_it_takes(
     asked = SQUARES.astype(network.inputs[0].dtype)
     expected = np.asarray(network(asked, training=False))
     np.testing.assert_allclose(run(SQUARES), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("side_px", [32, 16])
+def test_squares_of_the_networks_size_and_of_another_get_its_own_answer(
+    tmp_path: Path, side_px: int
+) -> None:
+    pictures = keras.Input((None, None, 3), dtype="uint8", name="image")
+    scaled = preprocess(pictures, "caffe", 32)
+    pooled = layers.GlobalAveragePooling2D(name="embedding")(layers.Conv2D(6, 3)(scaled))
+    network = keras.Model(pictures, layers.Dense(4, activation="softmax")(pooled))
+    squares = SQUARES[:, :side_px, :side_px]
+    run, _ = load_network(saved(tmp_path, network), side_px)
+    np.testing.assert_allclose(run(squares), np.asarray(network(squares)), rtol=1e-4, atol=1e-5)
+    embed, num_features, _ = load_embedder(str(tmp_path / "model.keras"), side_px)
+    vectors = keras.Model(pictures, pooled)(squares)
+    assert num_features == 6
+    np.testing.assert_allclose(embed(squares), np.asarray(vectors), rtol=1e-4, atol=1e-3)
 
 
 def test_the_vector_of_a_new_model_is_its_layer_embedding(tmp_path: Path) -> None:

@@ -25,6 +25,10 @@ Run: TypeAlias = Callable[[Squares], Probabilities]
 
 EMBEDDING: Final = "embedding"
 """Name of the pooling layer of croplake's models: its output is a crop's vector."""
+RESIZING: Final = "resizing"
+"""Name of their layer that brings pictures to the network's size."""
+SQUARES: Final = "squares"
+"""Name of the layer behind it, whose output are pictures of that size, in whole numbers."""
 
 
 class _Network(Protocol):
@@ -64,7 +68,7 @@ def load_network(uri: str, side_px: int) -> tuple[Run, int]:
             f"{uri}: the network's outputs have the shapes {shapes}; expected one, of as many "
             "probabilities as there are categories"
         )
-    return compiled(asked_of(network), side_px), int(shapes[0][1])
+    return compiled(asked_of(_from_squares(network, side_px)), side_px), int(shapes[0][1])
 
 
 def load_embedder(uri: str, side_px: int) -> tuple[Run, int, int]:
@@ -92,7 +96,24 @@ def load_embedder(uri: str, side_px: int) -> tuple[Run, int, int]:
     side_px = fixed_side_px(network, uri) or side_px
     vectors, num_features = pooled(_embedding_of(network, uri), uri)
     embedder = keras.Model(network.inputs, vectors)
-    return compiled(asked_of(embedder), side_px), num_features, side_px
+    return compiled(asked_of(_from_squares(embedder, side_px)), side_px), num_features, side_px
+
+
+def _from_squares(network: _Network, side_px: int) -> _Network:
+    """A model of croplake's without the layers that bring pictures to their size.
+
+    They take a sixteenth of MobileNetV2's time, and change nothing of squares of that size.
+    """
+    import keras
+
+    by_name = {layer.name: layer for layer in network.layers}
+    if not {RESIZING, SQUARES} <= by_name.keys():
+        return network
+    resizing = by_name[RESIZING]
+    if (resizing.height, resizing.width) != (side_px, side_px):
+        return network
+    shorter: _Network = keras.Model(by_name[SQUARES].output, network.outputs)
+    return shorter
 
 
 def _embedding_of(network: _Network, uri: str) -> Any:  # noqa: ANN401  # a Keras tensor

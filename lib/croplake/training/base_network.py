@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from croplake.errors import IncompleteError, SettingsError
+from croplake.inference.network import RESIZING, SQUARES
 from croplake.training.bases import Preprocessing, find_base
 
 _SILENCE_S: Final = 60.0
@@ -109,7 +110,7 @@ def _in_whole_numbers(squares: Any) -> Any:  # noqa: ANN401
     """Rounds as `decoding.decode_image` does: what learns and is measured sees bytes."""
     raised = keras.layers.Rescaling(1.0, offset=0.5, dtype="float32", name="half")(squares)
     cut = keras.layers.Identity(dtype="uint8", name="whole")(raised)
-    return keras.layers.Rescaling(1.0, dtype="float32", name="squares")(cut)
+    return keras.layers.Rescaling(1.0, dtype="float32", name=SQUARES)(cut)
 
 
 def _swap_red_and_blue(squares: Any) -> Any:  # noqa: ANN401
@@ -158,7 +159,7 @@ def preprocess(images: Any, how: Preprocessing, side_px: int) -> Any:  # noqa: A
     # Resizing takes training=True where none is given, and with it all layers behind it: a saved
     # model would change its own BatchNorm at every model(pictures).
     squares = keras.layers.Resizing(
-        side_px, side_px, antialias=True, dtype="float32", name="resizing"
+        side_px, side_px, antialias=True, dtype="float32", name=RESIZING
     )(pixels, training=False)
     squares = _in_whole_numbers(squares)
     if how == "own":
