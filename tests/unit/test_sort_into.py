@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from croplake.errors import SettingsError
-from croplake.jobs.sort_into import check_sort_into
+from croplake.inference.listing import list_photos
+from croplake.jobs.sort_into import check_apart, check_sort_into
 
 FOLDERS = ("Boat", "unsure")
 
@@ -65,3 +66,19 @@ def test_photos_that_would_be_copies_the_next_time_are_refused_the_first_time(
 def test_others_are_not(tmp_path: Path, into: str, pattern: str) -> None:
     check(tmp_path, into, pattern)
     assert (tmp_path / into).is_dir()
+
+
+def test_photos_that_links_lead_to_are_no_copies(tmp_path: Path) -> None:
+    photos, into = tmp_path / "photos", tmp_path / "sorted"
+    for folder in (photos, into / "Boat", into / "mine"):
+        folder.mkdir(parents=True)
+        (folder / "1.jpg").write_bytes(b"")
+    (photos / "link").symlink_to(into)
+    check_sort_into(str(into), FOLDERS, [str(photos)], (tmp_path / "lake").as_uri())
+    paths = list_photos([str(photos)])
+    assert len(paths) == 3
+    with pytest.raises(SettingsError, match=r"photos to sort in .*/photos/link/Boat, where photos"):
+        check_apart(str(into), FOLDERS, paths)
+    check_apart(str(into), FOLDERS, list_photos([f"{into}/mine", "http://h/Boat/1.jpg"]))
+    with pytest.raises(SettingsError, match="s3://b/x/Boat"):
+        check_apart("s3a://b/x", FOLDERS, ["s3://b/x/Boat/1.jpg"])

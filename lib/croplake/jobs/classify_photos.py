@@ -35,7 +35,7 @@ from croplake.inference.task import ClassifyTask, CopyReport, ShowcasePlan, read
 from croplake.jobs.classify_page import Landed, galleries_of, num_of_group
 from croplake.jobs.context import Job, JobContext
 from croplake.jobs.pages import REPORTS, check_place, write_page
-from croplake.jobs.sort_into import check_sort_into, write_not_sorted
+from croplake.jobs.sort_into import check_apart, check_sort_into, write_not_sorted
 from croplake.models import find_model
 from croplake.report.predictions import PredictionFigures
 from croplake.report.predictions_page import predictions_page
@@ -91,14 +91,16 @@ def _run(context: JobContext, *, sort_into: str | None) -> None:
     check_place(csv_file, setting="classify.csv:")
     model, context.model_id = _model(context)
     categories = read_labels(model)
-    copies = None
+    copies, folders = None, [UNSURE_FOLDER]
     if sort_into is not None:
         copies = CopyPlan(storage.absolute(sort_into), sort_folders(categories))
-        folders = {*copies.folders.values(), UNSURE_FOLDER}
-        check_sort_into(sort_into, sorted(folders), conf.photos, root)
+        folders += copies.folders.values()
+        check_sort_into(sort_into, folders, conf.photos, root)
     sources = [parse_source(pattern) for pattern in conf.photos if pattern.startswith(TABLE)]
     patterns = [pattern for pattern in conf.photos if not pattern.startswith(TABLE)]
     paths = list_photos(patterns) if patterns or not sources else []
+    if sort_into is not None:
+        check_apart(sort_into, folders, paths)
     frame = photos_frame(
         context.spark,
         paths,

@@ -18,7 +18,7 @@ from croplake import storage
 from croplake import tables as t
 from croplake.errors import IncompleteError, SettingsError
 from croplake.inference.copies import NOT_SORTED, PARTS
-from croplake.inference.listing import TABLE, expanded, plain_patterns
+from croplake.inference.listing import TABLE, expanded, is_address, plain_patterns
 from croplake.inference.photos import ANSWERED
 from croplake.inference.stored import MAGIC, glob_regex, is_hidden, is_stored
 from croplake.target_folder import check_target
@@ -33,7 +33,7 @@ def check_sort_into(
 
     Args:
         into: where photos are to be copied, a path or an address.
-        folders: names of the folders in it.
+        folders: names of the folders in it that photos are copied to.
         patterns: of the photos. Those that tables name are not looked at.
         lake_root: address of the lake.
 
@@ -64,6 +64,27 @@ def check_sort_into(
                 "run would sort its copies; expected a folder outside of the photos'"
             )
     check_target("--sort-into", into, lake_root, own_folder=PARTS)
+
+
+def check_apart(into: str, folders: Iterable[str], paths: Iterable[str]) -> None:
+    """Refuses copies of copies to which links lead: patterns do not show them.
+
+    Args:
+        into: as for `check_sort_into`.
+        folders: as for `check_sort_into`.
+        paths: of `list_photos`.
+
+    Raises:
+        SettingsError: some of the photos lie where photos are copied to.
+    """
+    target = storage.for_spark(into).rstrip("/")
+    copies = {f"{target}/{folder}" for folder in folders}
+    for place in {path.rpartition("/")[0] or "/" for path in paths if not is_address(path)}:
+        if storage.for_spark(place).rstrip("/") in copies:
+            raise SettingsError(
+                f"--sort-into {into}: there are photos to sort in {place}, where photos are copied "
+                "to, so copies would be sorted again; expected a folder outside of the photos'"
+            )
 
 
 def write_not_sorted(into: str, landed: DataFrame) -> None:
