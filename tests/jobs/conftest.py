@@ -19,6 +19,7 @@ from tests.colour_model import write_colour_model
 from tests.jobs.classify import FILES, NAMES
 from tests.jobs.exports import make_odd_lake
 from tests.jobs.probed_lake import ProbedLake, make_probed_lake
+from tests.jobs.rich_lake import make_rich_lake
 from tests.jobs.small_lake import SmallLake, copy_small_lake, make_small_lake
 from tests.jobs.world import miniature_settings, run
 
@@ -112,6 +113,18 @@ def probed(first_probed: ProbedLake, tmp_path: Path) -> SmallLake:
     small = copy_small_lake(first_probed.small, tmp_path)
     probe = first_probed.context.settings.probe
     return SmallLake(small.lake, small.settings.model_copy(update={"probe": probe}), small.spark)
+
+
+@pytest.fixture(scope="session")
+def first_rich(first_small_lake: SmallLake, tmp_path_factory: pytest.TempPathFactory) -> SmallLake:
+    """A small lake to report on; tests change nothing of it."""
+    return make_rich_lake(first_small_lake, tmp_path_factory.mktemp("rich"))
+
+
+@pytest.fixture
+def rich(first_rich: SmallLake, tmp_path: Path) -> SmallLake:
+    """Such a lake of one test's own."""
+    return copy_small_lake(first_rich, tmp_path)
 
 
 @pytest.fixture(scope="session")

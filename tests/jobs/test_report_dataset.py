@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import shutil
 import zlib
 from collections import Counter
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,107 +16,27 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from croplake import open_lake, storage
+from croplake import open_lake
 from croplake import tables as t
 from croplake.cli import main
 from croplake.jobs.context import JobContext
-from croplake.jobs.entry import main as job_main
 from croplake.jobs.near_duplicates import CROWDED_HASHES
 from croplake.jobs.report_crops import crop_files
 from croplake.report.dataset import ASPECT_RATIOS, SIDES_FRAC, SIDES_PX
 from croplake.storage import local_path
 from tests.html_page import Page, parse_page
+from tests.jobs.rich_lake import PHOTO_E, Row, report, selected
 from tests.jobs.small_lake import (
     ATTRIBUTION,
-    CORNERS,
-    FETCHED_AT,
-    FLAGS,
     PHOTO_A,
     PHOTO_B,
     PHOTO_C,
-    PHOTO_D,
     SmallLake,
-    copy_small_lake,
 )
 from tests.jobs.world import rows_of
 
-PHOTO_E = f"{14:016x}"
 CATEGORIES = "Kept boxes by subset and in all, rejected boxes, crops and examples, by category"
 FLAGS_TABLE = "Kept boxes by flag; the share is of those that have it"
-
-Row = dict[str, Any]
-
-
-def selected(box_id: str, image_id: str, **changes: Any) -> Row:  # noqa: ANN401
-    row = {
-        t.DATASET: "fruit",
-        t.BOX_ID: box_id,
-        t.IMAGE_ID: image_id,
-        t.SUBSET: "train",
-        t.CATEGORY: "Apple",
-        **CORNERS,
-        **FLAGS,
-    }
-    return row | changes
-
-
-def failure(small: SmallLake, box_id: str, status: str, attempt: int, **changes: Any) -> Row:  # noqa: ANN401
-    gone = {t.HAS_CROP: False, t.STATUS: status, t.JPEG: None, t.WIDTH_PX: None, t.HEIGHT_PX: None}
-    gone |= {t.SOURCE_BOX_WIDTH_PX: None, t.SOURCE_BOX_HEIGHT_PX: None}
-    gone |= {t.BOX_ID: box_id, t.IMAGE_ID: PHOTO_E, t.ATTEMPT: attempt}
-    return small.crop("a1") | gone | changes
-
-
-@pytest.fixture(scope="module")
-def first_rich(first_small_lake: SmallLake, tmp_path_factory: pytest.TempPathFactory) -> SmallLake:
-    """The small lake with rejects, a box that was never tried, tries of all kinds, duplicates."""
-    small = copy_small_lake(first_small_lake, tmp_path_factory.mktemp("rich"))
-    other = {t.LICENSE: None, t.AUTHOR: "Bob", t.AUTHOR_URL: "javascript:alert(1)"}
-    small.add(t.PHOTOS, {t.IMAGE_ID: PHOTO_E, t.SUBSET: "train", **ATTRIBUTION, **other})
-    tiny = {t.X_MAX: 0.1 + 1 / 64, t.IS_OCCLUDED: 1, t.IS_TRUNCATED: -1}
-    small.add(
-        t.SELECTED_BOXES,
-        selected("e1", PHOTO_E, **tiny, **{t.REJECT_REASON: "too_small"}),
-        selected("e2", PHOTO_E, **{t.CATEGORY: "Quince", t.REJECT_REASON: "group_of"}),
-        selected("e3", PHOTO_E, **tiny),
-        selected("e4", PHOTO_E, **{t.X_MIN: 0.0, t.X_MAX: 1.0, t.Y_MIN: 0.0, t.Y_MAX: 1.0}),
-        selected("e5", PHOTO_E, **{t.X_MIN: 0.0, t.X_MAX: 0.5}),
-        selected("e6", PHOTO_E, **{t.CATEGORY: "Pear", t.SUBSET: "test"}),
-        selected("e7", PHOTO_E, **{t.SUBSET: "validation"}),
-        selected("p9", PHOTO_E, **{t.DATASET: "pears", t.REJECT_REASON: "inside"}),
-    )
-    later = FETCHED_AT + timedelta(days=1)
-    wide = {t.BOX_ID: "e6", t.IMAGE_ID: PHOTO_E, t.WIDTH_PX: 256, t.HEIGHT_PX: 64}
-    wide |= {t.SOURCE_BOX_WIDTH_PX: 1025, t.SOURCE_BOX_HEIGHT_PX: 256, t.FETCHED_AT: later}
-    small.add(
-        t.CROPS,
-        failure(small, "e3", "busy", 1, **{t.SOURCE: "original"}),
-        failure(small, "e3", "not_found", 2, **{t.SOURCE: "thumbnail"}),
-        failure(small, "e4", "busy", 1),
-        failure(small, "e4", "host_paused", 1, **{t.FETCHED_AT: later}),
-        failure(small, "e5", "no_source", 1, **{t.SOURCE: None}),
-        failure(small, "e6", "timed_out", 2),  # a crop it has, whatever came later
-        small.crop("a1") | wide,
-        small.crop("a1") | {t.BOX_ID: "e7", t.RECIPE_ID: "another"},
-        small.crop("a1") | {t.BOX_ID: "not selected"},
-    )
-    small.add(
-        t.EXAMPLES,
-        small.example("a1", **{t.SPLIT: t.REJECTED_SPLIT, t.REJECT_REASON: "near_duplicate"}),
-        small.example("a1", **{t.SPLIT: t.REJECTED_SPLIT, t.REJECT_REASON: "too_small_px"}),
-    )
-    # The small lake has photos A and B in a group of A's name.
-    groups = {PHOTO_E: PHOTO_A, PHOTO_C: "g2", PHOTO_D: "g3"}
-    near = [{t.DATASET: "fruit", t.IMAGE_ID: i, t.GROUP_ID: g} for i, g in groups.items()]
-    other_near = {t.DATASET: "pears", t.IMAGE_ID: PHOTO_D, t.GROUP_ID: "g2"}
-    small.add(t.NEAR_DUPLICATES, *near, other_near)
-    return small
-
-
-@pytest.fixture
-def rich(first_rich: SmallLake, tmp_path: Path) -> SmallLake:
-    """A rich lake of one test's own."""
-    return copy_small_lake(first_rich, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -127,12 +45,6 @@ def page(first_rich: SmallLake, tmp_path_factory: pytest.TempPathFactory) -> Pag
     out = tmp_path_factory.mktemp("page") / "fruit.html"
     assert main(["report-dataset", "--conf", first_rich.conf, "--out", str(out)]) == 0
     return parse_page(out.read_text(encoding="utf-8"))
-
-
-def report(small: SmallLake, *arguments: str) -> Page:
-    """Runs the command; gives the page at its usual place."""
-    assert main(["report-dataset", "--conf", small.conf, *arguments]) == 0
-    return parse_page((small.folder / "reports" / "fruit.html").read_text(encoding="utf-8"))
 
 
 def in_words(counts: Counter[Any]) -> dict[str, int]:
@@ -321,22 +233,6 @@ def test_the_page_names_the_versions_it_is_of(first_rich: SmallLake, page: Page)
     assert found == {name: lake.version(name) for name in names}
 
 
-def test_a_look_writes_the_page_and_nothing_else(
-    rich: SmallLake, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def state() -> dict[str, bytes]:
-        files = [path for path in rich.folder.rglob("*") if path.is_file()]
-        return {str(path.relative_to(rich.folder)): path.read_bytes() for path in files}
-
-    before = state()
-    report(rich)
-    said = capsys.readouterr().out
-    assert f"report_dataset: {rich.lake.root}/reports/fruit.html, 0.0 MB" in said
-    after = state()
-    assert after.pop("reports/fruit.html").startswith(b"<!doctype html>")
-    assert after == before
-
-
 def test_before_fetching_the_page_says_that_there_are_no_crops(rich: SmallLake) -> None:
     for name in ("crops", "examples", "near_duplicates", "photos"):
         shutil.rmtree(rich.folder / name)
@@ -375,52 +271,6 @@ def test_a_crop_that_does_not_decode_is_told_on_the_page(rich: SmallLake) -> Non
     assert f"The crop of photo {PHOTO_E} does not decode." in report(rich).text
 
 
-def test_what_cannot_be_reported_is_an_error_with_a_way_out(
-    rich: SmallLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["report-dataset", "--conf", rich.conf]
-    assert main([*command, "--set", "dataset.name=nuts"]) == 4
-    assert "selected_boxes has no box of dataset nuts; select_boxes" in capsys.readouterr().err
-    assert main([*command, "--out", str(tmp_path)]) == 2
-    assert f"--out {tmp_path}: is a folder; expected the file" in capsys.readouterr().err
-    assert main([*command, "--set", f"lake.root={tmp_path}/none"]) == 4
-    assert "has no table selected_boxes" in capsys.readouterr().err
-
-
-def test_a_page_that_cannot_be_written_is_refused_before_the_work(
-    rich: SmallLake,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    # There is no such dataset either, which nobody finds out: the place is looked at first.
-    command = ["report-dataset", "--conf", rich.conf, "--set", "dataset.name=nuts", "--out"]
-    file = tmp_path / "file"
-    file.write_text("no folder")
-    for below in ("x.html", "a/b/x.html"):
-        assert main([*command, str(file / below)]) == 2
-        said = capsys.readouterr().err
-        assert f"--out {file / below}: {file} is no folder; expected one, or nothing yet" in said
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
-    assert main([*command, str(tmp_path / "a" / "x.html")]) == 2
-    said = capsys.readouterr().err
-    assert f"{tmp_path} cannot be written to; expected a folder that can" in said
-    assert not (tmp_path / "a").exists()
-
-
-def test_a_page_that_fails_to_be_written_is_incomplete(
-    rich: SmallLake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(uri: str, data: bytes) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(storage, "write_bytes", fail)
-    assert main(["report-dataset", "--conf", rich.conf]) == 3
-    said = capsys.readouterr().err
-    assert "reports/fruit.html: the page could not be written ([Errno 28] No space left" in said
-    assert "choose another place by --out" in said
-
-
 @pytest.mark.full
 def test_a_label_without_a_box_is_on_the_page(rich: SmallLake) -> None:
     counts = dict.fromkeys((t.NUM_BOXES_TRAIN, t.NUM_BOXES_VALIDATION, t.NUM_BOXES_TEST), 0)
@@ -457,24 +307,3 @@ def test_whether_anybody_looked_for_near_duplicates_is_told_by_the_datasets_own_
     arguments = ["--set", "dataset.name=pears", "--out", str(out)]
     assert main(["report-dataset", "--conf", rich.conf, *arguments]) == 0
     assert said in parse_page(out.read_text(encoding="utf-8")).text
-
-
-def test_the_entry_of_spark_submit_takes_the_same_arguments(
-    rich: SmallLake, tmp_path: Path
-) -> None:
-    out = (tmp_path / "a=b läke.html").as_uri()
-    assert job_main("report_dataset", ["--conf", rich.conf, "--out", out]) == 0
-    assert "Dataset fruit" in local_path(out).read_text(encoding="utf-8")
-
-
-@pytest.mark.full
-def test_forgetting_a_photo_removes_the_pages_that_show_it(
-    rich: SmallLake, capsys: pytest.CaptureFixture[str]
-) -> None:
-    report(rich)
-    pages = rich.folder / "reports"
-    (pages / "other.html").write_text(f"photo {PHOTO_D}")
-    assert main(["lake", "forget", "--conf", rich.conf, PHOTO_A]) == 0
-    assert "reports/fruit.html" in capsys.readouterr().out
-    assert [page.name for page in pages.iterdir()] == ["other.html"]
-    assert PHOTO_A not in report(rich).text
